@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The context that code runs in.
+//!
+//! C headers: [`include/linux/preempt.h`](srctree/include/linux/preempt.h),
+//! [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h)
+
+use crate::bindings;
+
+/// Whether this runs in a non-maskable interrupt.
+///
+/// Context: any.
+#[inline(always)]
+pub fn in_nmi() -> bool {
+    // SAFETY: It only reads this CPU's preempt count.
+    unsafe { bindings::in_nmi() }
+}
+
+/// Whether interrupts are off on this CPU.
+///
+/// Context: any.
+#[inline(always)]
+pub fn irqs_disabled() -> bool {
+    // SAFETY: It only reads this CPU's flags.
+    unsafe { bindings::irqs_disabled() }
+}
+
+/// Nanoseconds of the monotonic clock.
+///
+/// In NMI a concurrent update of the clock may make it step back by a little, see
+/// `ktime_get_mono_fast_ns()`.
+///
+/// Context: any.
+#[inline(always)]
+pub fn monotonic_fast_ns() -> u64 {
+    // SAFETY: It may be called from any context.
+    unsafe { bindings::ktime_get_mono_fast_ns() }
+}
+
+/// Lets others run, for code that loops for long.
+///
+/// Context: process context, may sleep.
+pub fn cond_resched() {
+    // SAFETY: The caller is in process context; if it is not, that is a bug of which the kernel
+    // warns, and not unsound.
+    unsafe { bindings::cond_resched() };
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions that know nothing of this module, and could stand in the `kernel` crate.
+
+#![expect(unreachable_pub)]
+
+pub(crate) mod baton;
+pub(crate) mod context;
+pub(crate) mod flush_work;
+pub(crate) mod irq_work;
+pub(crate) mod llist;
+pub(crate) mod module_static;
+pub(crate) mod nolock;
+pub(crate) mod percpu_counter;
+pub(crate) mod task;

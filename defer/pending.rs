@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A drop that is still to be done.
+
+use crate::{
+    abstractions::llist::Linked,
+    bindings::{
+        kptr_defer_slot,
+        llist_node, //
+    },
+};
+use core::ptr::NonNull;
+use kernel::container_of;
+
+/// What drops the object that a slot is in.
+pub(crate) type Destructor = unsafe extern "C" fn(*mut kptr_defer_slot);
+
+/// The duty to drop an object, and the slot inside it with which that can be queued.
+///
+/// # Invariants
+///
+/// The slot is valid, this is all there is that may use it, and its destructor may be called once,
+/// from hard interrupt context and from any context that [`DeferWhen`] does not defer in.
+///
+/// [`DeferWhen`]: super::when::DeferWhen
+pub(crate) struct PendingDrop(NonNull<kptr_defer_slot>);
+
+// SAFETY: By the type invariant the destructor may be called from any CPU.
+unsafe impl Send for PendingDrop {}
+
+impl PendingDrop {
+    /// Takes on the duty to call `dtor`.
+    ///
+    /// # Safety
+    ///
+    /// What the type's invariant says holds for `slot` and `dtor`.
+    #[inline(always)]
+    pub(crate) unsafe fn new(slot: NonNull<kptr_defer_slot>, dtor: Destructor) -> Self {
+        // SAFETY: The caller promises that the slot is valid and not in use.
+        unsafe { (*slot.as_ptr()).dtor = Some(dtor) };
+        // INVARIANT: The caller promises what the invariant says.
+        Self(slot)
+    }
+
+    /// Drops the object.
+    #[inline]
+    pub(crate) fn run(self) {
+        // SAFETY: By the type invariant the slot is valid.
+        if let Some(dtor) = unsafe { (*self.0.as_ptr()).dtor } {
+            // SAFETY: By the type invariant it may be called, once: `self` is gone with this.
+            unsafe { dtor(self.0.as_ptr()) };
+        }
+    }
+}
+
+// SAFETY: By the type invariant the node in the slot is valid and nobody else's; a slot and its node
+// can be told from each other.
+unsafe impl Linked for PendingDrop {
+    #[inline(always)]
+    fn into_node(self) -> NonNull<llist_node> {
+        // SAFETY: The slot is valid, so is the place of its field.
+        unsafe { NonNull::new_unchecked(&raw mut (*self.0.as_ptr()).node) }
+    }
+
+    #[inline(always)]
+    unsafe fn from_node(node: NonNull<llist_node>) -> Self {
+        // SAFETY: The caller promises that the node comes from `into_node`, so it is in a slot.
+        let slot = unsafe { container_of!(node.as_ptr(), kptr_defer_slot, node) };
+        // INVARIANT: The node carried the duty here.
+        // SAFETY: A slot that holds a node is not at null.
+        Self(unsafe { NonNull::new_unchecked(slot) })
+    }
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The queue: one list, one `irq_work`, one drainer at a time.
+//!
+//! # Words
+//!
+//! A drop is *deferred* when it goes onto the queue and *drained* when it has been run from there. A
+//! *batch* is what was on the list when the drainer took it. The *drainer* is whoever holds the
+//! baton: the `irq_work`, or the work item that it has passed the baton on to.
+//!
+//! ```text
+//!   any context         hard irq (RT: the irq_work thread)          process context
+//!   ───────────         ──────────────────────────────────          ───────────────
+//!   add to the list
+//!   was it empty? ─────> take the baton, else leave
+//!                        ┌> take the list: a batch
+//!                        │  turn it round: oldest first
+//!                        │  run the drops ── over budget? ─────────> take the baton over
+//!                        │  put the baton down                       go on until the list is empty
+//!                        └─ has something come in?                   put the baton down, look again
+//! ```
+//!
+//! # Why nothing is lost
+//!
+//! A drop that finds the list empty raises the `irq_work`. It does not when it finds a drop there
+//! already, which whoever has raised it for that one will find in the same batch. An `irq_work` that
+//! finds the baton held leaves: then the holder, who has yet to put it down, looks at the list after
+//! that ([`baton`](crate::abstractions::baton)). A baton that has been passed on is held by a work item that
+//! has been queued, and will run.
+//!
+//! # Why it is bounded
+//!
+//! In hard interrupt context the drainer turns round and runs at most `budget` drops, over all the
+//! batches it takes. A batch that is longer goes to the workqueue as it is: its oldest drops are at
+//! its end.
+
+use super::{
+    pending::PendingDrop,
+    stats::Stats,
+    when::DeferWhen, //
+};
+use crate::{
+    abstractions::{
+        baton::{
+            Baton,
+            Held, //
+        },
+        context::{
+            cond_resched,
+            monotonic_fast_ns, //
+        },
+        flush_work::flush_work,
+        irq_work::{
+            self,
+            IrqWork, //
+        },
+        llist::{
+            Chain,
+            LockLessList, //
+        },
+    },
+};
+use core::ptr::NonNull;
+use kernel::{
+    impl_has_work,
+    new_work,
+    prelude::*,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
+    workqueue::{
+        self,
+        Work,
+        WorkItem, //
+    },
+};
+
+/// What a drainer has taken off the list and not run.
+struct Batch {
+    /// As they come off the list.
+    newest_first: Chain<PendingDrop>,
+    /// Turned round, ready to run. Complete once `newest_first` is empty.
+    oldest_first: Chain<PendingDrop>,
+    turned: u64,
+}
+
+/// Whether a drainer is done.
+#[derive(PartialEq)]
+enum Drained {
+    /// The list was found empty.
+    All,
+    /// The budget was spent first.
+    Partly,
+}
+
+impl Batch {
+    const fn new() -> Self {
+        Self {
+            newest_first: Chain::new(),
+            oldest_first: Chain::new(),
+            turned: 0,
+        }
+    }
+
+    /// Runs drops, oldest first, until the list is empty or `budget` is spent.
+    fn drain(&mut self, list: &LockLessList<PendingDrop>, budget: &mut u32, stats: &Stats) -> Drained {
+        loop {
+            for _ in 0..*budget {
+                let Some(drop) = self.newest_first.pop() else {
+                    break;
+                };
+                self.oldest_first.push(drop);
+                self.turned = self.turned.wrapping_add(1);
+            }
+            if !self.newest_first.is_empty() {
+                return Drained::Partly;
+            }
+            stats.max_batch.raise_to(self.turned);
+
+            while !self.oldest_first.is_empty() {
+                let Some(left) = budget.checked_sub(1) else {
+                    return Drained::Partly;
+                };
+                *budget = left;
+                let Some(drop) = self.oldest_first.pop() else {
+                    break;
+                };
+                // Before the drop itself, so that whoever is woken by it finds it counted.
+                stats.drained.add(1);
+                drop.run();
+            }
+
+            self.newest_first = list.take_all();
+            self.turned = 0;
+            if self.newest_first.is_empty() {
+                return Drained::All;
+            }
+            stats.latency.stop(monotonic_fast_ns());
+        }
+    }
+}
+
+/// The queue, as its `irq_work` and its work item see it.
+#[pin_data]
+pub(crate) struct Queue {
+    list: LockLessList<PendingDrop>,
+    batch: Baton<Batch>,
+    /// Drops in one hard interrupt.
+    budget: u32,
+    #[pin]
+    rest: Work<Queue>,
+    stats: Stats,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Queue { self.rest }
+}
+
+// SAFETY: A queue is part of an `Engine`, which is not dropped before the work item, the only one to
+// hold such a reference, has returned: counting would tell nothing.
+unsafe impl AlwaysRefCounted for Queue {
+    #[inline]
+    fn inc_ref(&self) {}
+
+    #[inline]
+    unsafe fn dec_ref(_: NonNull<Self>) {}
+}
+
+impl irq_work::Handler for Queue {
+    fn run(&self) {
+        let mut budget = self.budget;
+        while !self.list.is_empty() {
+            let Some(mut batch) = self.batch.try_take() else {
+                // Its holder will look at the list again.
+                return;
+            };
+            self.stats.irq_work_runs.add(1);
+            if batch.drain(&self.list, &mut budget, &self.stats) == Drained::Partly {
+                self.leave_to_workqueue(batch);
+                return;
+            }
+        }
+    }
+}
+
+impl WorkItem for Queue {
+    type Pointer = ARef<Self>;
+
+    fn run(this: ARef<Self>) {
+        let mut baton = this.batch.take_over();
+        while let Some(mut batch) = baton {
+            this.stats.workqueue_runs.add(1);
+            while {
+                let mut budget = this.budget;
+                batch.drain(&this.list, &mut budget, &this.stats) == Drained::Partly
+            } {
+                cond_resched();
+            }
+            drop(batch);
+            if this.list.is_empty() {
+                break;
+            }
+            baton = this.batch.try_take();
+        }
+    }
+}
+
+impl Queue {
+    fn leave_to_workqueue(&self, batch: Held<'_, Batch>) {
+        batch.pass_on();
+        // It cannot be queued already: whoever queues it has held the baton, and nobody has until
+        // the work item has taken it over.
+        let _ = workqueue::system_unbound().enqueue(ARef::from(self));
+    }
+}
+
+/// The queue and what drains it.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Engine {
+    when: DeferWhen,
+    #[pin]
+    queue: IrqWork<Queue>,
+}
+
+impl Engine {
+    pub(crate) fn new(when: DeferWhen, budget: u32) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            when,
+            queue <- IrqWork::new(try_pin_init!(Queue {
+                list: LockLessList::new(),
+                batch: Baton::new(Batch::new()),
+                budget,
+                rest <- new_work!("kptr_defer::rest"),
+                stats: Stats::new()?,
+            }? Error)),
+        }? Error)
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.queue.handler().stats
+    }
+
+    /// Runs the drop, or defers it if this is a context to do so; tells whether it was deferred.
+    ///
+    /// Context: any.
+    #[inline(always)]
+    pub(crate) fn give_back(&self, drop: PendingDrop) -> bool {
+        let deferred = self.when.is_now();
+        if deferred {
+            self.stats().deferred.inc();
+            self.defer(drop);
+        } else {
+            self.stats().inline.inc();
+            drop.run();
+        }
+        deferred
+    }
+
+    /// Queues the drop, whatever the context, and counts nothing.
+    ///
+    /// Context: any.
+    #[inline(always)]
+    pub(crate) fn defer(&self, drop: PendingDrop) {
+        if self.queue.handler().list.add(drop) {
+            self.stats().latency.start(monotonic_fast_ns());
+            self.queue.queue();
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Engine {
+    /// Waits for all drops. No new ones can come: programs and maps pin the module by its kfuncs and
+    /// destructors, other modules by its symbols.
+    fn drop(self: Pin<&mut Self>) {
+        self.barrier();
+        // With the queue empty the `irq_work` will not queue it again.
+        flush_work(&self.queue.handler().rest);
+        // The `irq_work` waits for its last run when it is dropped, which comes next.
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is counted.
+
+use crate::abstractions::percpu_counter::PerCpuCounter;
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+/// A number that one context at a time changes, while any may read it.
+pub(crate) struct Gauge(Atomic<u64>);
+
+impl Gauge {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Needs no atomic operation: the caller is the only one who writes.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    #[inline]
+    fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn raise_to(&self, n: u64) {
+        if n > self.0.load(Relaxed) {
+            self.0.store(n, Relaxed);
+        }
+    }
+}
+
+/// How long drops have waited, by powers of two.
+///
+/// The drop that finds the queue empty notes the time, as it raises the `irq_work` anyway; so what
+/// is measured is the oldest drop of each raise, the one that has waited longest.
+pub(crate) struct Latency {
+    /// When the oldest drop on the queue was deferred; zero when that is not known.
+    since_ns: Atomic<u64>,
+    buckets: [Gauge; Self::BUCKETS],
+}
+
+impl Latency {
+    /// The last one takes all that is longer: 2^39 ns are nine minutes.
+    const BUCKETS: usize = 40;
+
+    const fn new() -> Self {
+        Self {
+            since_ns: Atomic::new(0),
+            buckets: [const { Gauge::new() }; Self::BUCKETS],
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn start(&self, now_ns: u64) {
+        self.since_ns.store(now_ns, Relaxed);
+    }
+
+    /// Called by the one who drains.
+    pub(crate) fn stop(&self, now_ns: u64) {
+        let since_ns = self.since_ns.load(Relaxed);
+        if since_ns == 0 {
+            return;
+        }
+        self.since_ns.store(0, Relaxed);
+        let waited_ns = now_ns.saturating_sub(since_ns);
+        let log2 = waited_ns.checked_ilog2().unwrap_or(0) as usize;
+        if let Some(bucket) = self.buckets.get(log2.min(Self::BUCKETS - 1)) {
+            bucket.add(1);
+        }
+    }
+}
+
+/// The counters of an engine.
+///
+/// What any context counts is counted per CPU, what the one who drains counts is a [`Gauge`].
+pub(crate) struct Stats {
+    /// Drops done at once, in the context they came from.
+    pub(crate) inline: PerCpuCounter,
+    /// Drops that went onto the queue.
+    pub(crate) deferred: PerCpuCounter,
+    /// Drops from the queue that have been done.
+    pub(crate) drained: Gauge,
+    /// Times that the `irq_work` ran and was the one to drain.
+    pub(crate) irq_work_runs: Gauge,
+    /// Times that it left the rest to the workqueue.
+    pub(crate) workqueue_runs: Gauge,
+    /// The most drops that were found on the queue at once.
+    pub(crate) max_batch: Gauge,
+    pub(crate) latency: Latency,
+    /// Handles given to BPF programs.
+    pub(crate) acquired: PerCpuCounter,
+    /// Handles whose object has been dropped.
+    pub(crate) released: PerCpuCounter,
+    /// Handles that were asked for in vain.
+    pub(crate) acquire_failed: PerCpuCounter,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            inline: PerCpuCounter::new()?,
+            deferred: PerCpuCounter::new()?,
+            drained: Gauge::new(),
+            irq_work_runs: Gauge::new(),
+            workqueue_runs: Gauge::new(),
+            max_batch: Gauge::new(),
+            latency: Latency::new(),
+            acquired: PerCpuCounter::new()?,
+            released: PerCpuCounter::new()?,
+            acquire_failed: PerCpuCounter::new()?,
+        })
+    }
+
+    /// What has just come off the queue was no drop: called from its destructor.
+    pub(crate) fn was_no_drop(&self) {
+        self.drained.sub(1);
+    }
+
+    /// Handles that have not been dropped.
+    pub(crate) fn handles_live(&self) -> u64 {
+        // In this order, so that one which comes and goes meanwhile does not make it negative.
+        let released = self.released.sum();
+        self.acquired.sum().saturating_sub(released)
+    }
+
+    /// Writes `name value` lines, the form of the debugfs file.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "inline {}", self.inline.sum())?;
+        // In this order, so that no drop is shown as drained that is not shown as deferred.
+        let drained = self.drained.get();
+        writeln!(f, "deferred {}", self.deferred.sum())?;
+        writeln!(f, "drained {drained}")?;
+        writeln!(f, "irq_work_runs {}", self.irq_work_runs.get())?;
+        writeln!(f, "workqueue_runs {}", self.workqueue_runs.get())?;
+        writeln!(f, "max_batch {}", self.max_batch.get())?;
+        writeln!(f, "acquire_failed {}", self.acquire_failed.sum())?;
+        writeln!(f, "handles_live {}", self.handles_live())?;
+        for (log2, bucket) in self.latency.buckets.iter().enumerate() {
+            if bucket.get() != 0 {
+                writeln!(f, "latency_ns_{} {}", 1u64 << log2, bucket.get())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * kptr_defer: give back a reference from any context, NMI included.
+ *
+ * For a refcounted type of your own, embed a slot and hand it over when the
+ * last reference goes:
+ *
+ *	struct thing {
+ *		refcount_t refs;
+ *		union {
+ *			struct rcu_head rcu;
+ *			struct kptr_defer_slot slot;
+ *		};
+ *	};
+ *
+ *	static void thing_free(struct kptr_defer_slot *slot)
+ *	{
+ *		kfree_rcu(container_of(slot, struct thing, slot), rcu);
+ *	}
+ *
+ *	void thing_put(struct thing *thing)
+ *	{
+ *		if (refcount_dec_and_test(&thing->refs))
+ *			kptr_defer_drop(&thing->slot, thing_free);
+ *	}
+ *
+ * A module that has ever called kptr_defer_drop() calls kptr_defer_barrier() in
+ * its exit function, after the last drop and before its code goes away.
+ */
+#ifndef _KPTR_DEFER_H
+#define _KPTR_DEFER_H
+
+#include <linux/btf.h>
+#include <linux/container_of.h>
+#include <linux/llist.h>
+#include <linux/types.h>
+
+/**
+ * struct kptr_defer_slot - what a deferred drop needs, embedded in the object
+ * @node: links the slot into the queue
+ * @dtor: what drops the object that the slot is in
+ *
+ * Needs no initialisation. It belongs to its owner until it is handed to
+ * kptr_defer_drop() and again from the moment @dtor is called; in between the
+ * owner must not touch it. It may share a union with whatever the object needs
+ * only afterwards, its rcu_head for one.
+ */
+struct kptr_defer_slot {
+	struct llist_node node;
+	void (*dtor)(struct kptr_defer_slot *slot);
+};
+
+/**
+ * kptr_defer_drop - run a destructor here, or as soon as it is safe
+ * @slot: the slot in the object, not handed over already
+ * @dtor: drops the object; must be fit for hard interrupt context
+ *
+ * Outside NMI @dtor runs before this returns. In NMI it runs soon afterwards,
+ * in hard interrupt context (on PREEMPT_RT in the irq_work thread) or in a
+ * kworker, oldest first. With the module parameter defer_when= more contexts
+ * than NMI defer.
+ *
+ * Context: any, NMI included. Never allocates, never fails.
+ * Return: true if @dtor was deferred, false if it has run.
+ */
+bool kptr_defer_drop(struct kptr_defer_slot *slot,
+		     void (*dtor)(struct kptr_defer_slot *slot));
+
+/**
+ * kptr_defer_barrier - wait for the drops that are under way
+ *
+ * Returns when every drop deferred before the call has finished, as
+ * rcu_barrier() does for call_rcu(). What a destructor hands on (to RCU, say)
+ * is not waited for.
+ *
+ * Context: process context, may sleep.
+ */
+void kptr_defer_barrier(void);
+
+/**
+ * KPTR_DEFER_DTOR - define a BPF kptr destructor that is safe in NMI
+ * @name:   the function to define, void name(void *obj); unique in the kernel,
+ *          because BPF looks it up by its bare name
+ * @type:   the kptr's type
+ * @member: the struct kptr_defer_slot in @type
+ * @fn:     what drops the object, void fn(struct kptr_defer_slot *slot)
+ *
+ * For register_btf_id_dtor_kfuncs(). A kptr that shares its object with other
+ * references has a release function of its own; wrap that one in the same way
+ * (see thing_put() above).
+ */
+#define KPTR_DEFER_DTOR(name, type, member, fn)				\
+	__bpf_kfunc_start_defs();					\
+	__bpf_kfunc void name(void *obj)				\
+	{								\
+		kptr_defer_drop(&((type *)obj)->member, fn);		\
+	}								\
+	CFI_NOSEAL(name);						\
+	__bpf_kfunc_end_defs()
+
+#endif /* _KPTR_DEFER_H */

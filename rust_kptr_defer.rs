@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Gives back references from any context, NMI included.
+//!
+//! ```text
+//!  NMI                                          hard irq (RT: irq_work thread)     process context
+//!  ───                                          ──────────────────────────────     ───────────────
+//!  release kfunc, destructor, kptr_defer_drop()
+//!    in NMI? ── no ──> run the drop here
+//!      │ yes
+//!      └─> add to the list ─ was empty? ─> irq_work ──> drain, oldest first,
+//!                                                       budget spent? ───────────> workqueue
+//! ```
+//!
+//! - [`objects`]: what BPF programs can hold, one file for each kind.
+//! - [`defer`]: the engine, which gets a drop from where it cannot run to where it can.
+//! - [`abstractions`]: of the kernel's `irq_work`, `llist` and so on; nothing in there is ours.
+//! - `shim/`: what has to be C.
+
+use kernel::{
+    debugfs,
+    prelude::*,
+    sync::Arc,
+    warn_on, //
+};
+
+mod abstractions;
+mod bindings;
+mod defer;
+mod objects;
+
+use abstractions::module_static::Alive;
+use defer::{
+    queue::Engine,
+    when::DeferWhen,
+    ENGINE, //
+};
+use objects::reserve::{
+    Reserve,
+    RESERVE, //
+};
+
+module! {
+    type: KptrDefer,
+    name: "kptr_defer",
+    authors: ["The kptr_defer authors"],
+    description: "Gives back references from any context, NMI included",
+    license: "GPL v2",
+    params: {
+        budget: u32 {
+            default: 256,
+            description: "Drops in one hard interrupt; the rest goes to a workqueue",
+        },
+    },
+}
+
+struct KptrDefer {
+    engine: Arc<Alive<Engine>>,
+    _reserve: Alive<Reserve>,
+    _stats: Pin<KBox<debugfs::File<Arc<Alive<Engine>>>>>,
+}
+
+impl kernel::Module for KptrDefer {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let when = DeferWhen::from_param()?;
+        let budget = module_parameters::budget.value();
+        if budget == 0 {
+            pr_err!("budget=0: a hard interrupt has to do one drop at least\n");
+            return Err(EINVAL);
+        }
+
+        let engine = Arc::new(ENGINE.init(Engine::new(when, budget))?, GFP_KERNEL)?;
+        let reserve = RESERVE.init(Reserve::new(engine.clone()))?;
+        let stats = KBox::pin_init(
+            debugfs::Dir::new(c"kptr_defer").read_callback_file(
+                c"stats",
+                engine.clone(),
+                &|engine, f| engine.get().stats().write(f),
+            ),
+            GFP_KERNEL,
+        )?;
+        // Last: from here on programs can call.
+        objects::register(module)?;
+
+        pr_info!(
+            "version {} loaded: defer_when={} budget={}\n",
+            env!("KPTR_DEFER_VERSION"),
+            when.name(),
+            budget,
+        );
+        Ok(Self {
+            engine,
+            _reserve: reserve,
+            _stats: stats,
+        })
+    }
+}
+
+impl Drop for KptrDefer {
+    fn drop(&mut self) {
+        let engine = self.engine.get();
+        engine.barrier();
+
+        let stats = engine.stats();
+        let (deferred, drained) = (stats.deferred.sum(), stats.drained.get());
+        pr_info!(
+            "unloaded: inline={} deferred={} drained={} acquire_failed={}\n",
+            stats.inline.sum(),
+            deferred,
+            drained,
+            stats.acquire_failed.sum(),
+        );
+        if warn_on!(deferred != drained || stats.handles_live() != 0) {
+            pr_err!(
+                "lost {} deferred drops, {} handles are live\n",
+                deferred.wrapping_sub(drained),
+                stats.handles_live(),
+            );
+        }
+    }
+}

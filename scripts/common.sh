@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What every script here shares: messages, the cache folder, and steps that are
+# either finished or not there at all.
+
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cache=${KPTR_DEFER_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or KPTR_DEFER_CACHE}/.cache}/kptr_defer}
+case $cache in
+/*) ;;
+*) cache=$PWD/$cache ;;
+esac
+export top cache
+
+say() { printf '  %-9s %s\n' "$1" "$2" >&2; }
+
+die() {
+	printf 'kptr_defer: %s\n' "$1" >&2
+	shift
+	[ $# -eq 0 ] || printf '            %s\n' "$@" >&2
+	exit 1
+}
+
+# A short name for "made from exactly this".
+key_of() { sha256sum | cut -c1-12; }
+
+# logged <label> <log> <command...>: runs a command that takes a while, shows
+# that it is alive, and shows the end of its log if it fails.
+logged() {
+	local label=$1 log=$2 start=$SECONDS pid
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		if [ -t 2 ]; then
+			printf '\r  %-9s %s … %ds' "${label%% *}" "${label#* }" $((SECONDS - start)) >&2
+		elif [ $((SECONDS - start)) -ge "${next_sign:-30}" ]; then
+			say "${label%% *}" "${label#* } … $((SECONDS - start))s"
+			local next_sign=$((SECONDS - start + 30))
+		fi
+		sleep 0.2
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+	if wait "$pid"; then
+		say "${label%% *}" "${label#* } ($((SECONDS - start))s)"
+		return 0
+	fi
+	printf -- '--- the end of %s\n' "$log" >&2
+	tail -n 30 "$log" >&2
+	printf -- '---\n' >&2
+	return 1
+}
+
+# made_once <folder in the cache> <function>: calls the function with the folder,
+# new and empty, unless it was finished before. It is made in its final place
+# (kernel builds write down where they are); what says that it is finished is a
+# file of its own, written last. Two callers wait for each other.
+made() { [ -e "$1/.finished" ]; }
+made_once() {
+	local folder=$1
+	shift
+	! made "$folder" || return 0
+	mkdir -p "$(dirname "$folder")"
+	(
+		flock 9
+		! made "$folder" || exit 0
+		trap 'made "$folder" || rm -rf "$folder"; rm -f "$folder.lock"' EXIT
+		trap 'exit 130' INT TERM
+		rm -rf "$folder"
+		mkdir "$folder"
+		"$@" "$folder"
+		: >"$folder/.finished"
+	) 9>"$folder.lock"
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Inline functions and macros of the kernel, as functions that Rust can call.
+ * Rust sees them without their prefix.
+ */
+
+#include "shim.h"
+
+bool kptr_defer_helper_in_nmi(void)
+{
+	return in_nmi();
+}
+
+bool kptr_defer_helper_irqs_disabled(void)
+{
+	return irqs_disabled();
+}
+
+void kptr_defer_helper_cond_resched(void)
+{
+	cond_resched();
+}
+
+bool kptr_defer_helper_llist_add(struct llist_node *node, struct llist_head *head)
+{
+	return llist_add(node, head);
+}
+
+struct llist_node *kptr_defer_helper_llist_del_all(struct llist_head *head)
+{
+	return llist_del_all(head);
+}
+
+bool kptr_defer_helper_llist_empty(const struct llist_head *head)
+{
+	return llist_empty(head);
+}
+
+void kptr_defer_helper_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *))
+{
+	init_irq_work(work, func);
+}
+
+void *kptr_defer_helper_kmalloc_nolock(size_t size)
+{
+	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
+}
+
+/*
+ * To the compiler a per-CPU pointer is in an address space of its own, which
+ * Rust does not know: there it is a number.
+ */
+static u64 __percpu *percpu_u64(unsigned long counter)
+{
+	return (u64 __percpu *)counter;
+}
+
+unsigned long kptr_defer_helper_alloc_percpu_u64(void)
+{
+	return (__force unsigned long)alloc_percpu(u64);
+}
+
+void kptr_defer_helper_free_percpu_u64(unsigned long counter)
+{
+	free_percpu(percpu_u64(counter));
+}
+
+void kptr_defer_helper_this_cpu_inc_u64(unsigned long counter)
+{
+	this_cpu_inc(*percpu_u64(counter));
+}
+
+u64 kptr_defer_helper_percpu_sum_u64(unsigned long counter)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(percpu_u64(counter), cpu));
+	return sum;
+}
+
+/* Nobody can find it any more; it waits for its RCU grace period, or is past that. */
+bool kptr_defer_helper_task_is_dead(struct task_struct *task)
+{
+	return !refcount_read(&task->rcu_users);
+}
