@@ -63,7 +63,8 @@ struct KptrDefer {
 impl kernel::Module for KptrDefer {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let when = DeferWhen::from_param()?;
-        let budget = module_parameters::budget.value();
+        // A reference before Linux 7.3, a value since.
+        let budget = u32::clone(&module_parameters::budget.value());
         if budget == 0 {
             pr_err!("budget=0: a hard interrupt has to do one drop at least\n");
             return Err(EINVAL);

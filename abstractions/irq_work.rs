@@ -34,7 +34,6 @@ use crate::bindings;
 use kernel::{
     container_of,
     prelude::*,
-    sync::rcu,
     types::Opaque, //
 };
 
@@ -116,8 +115,9 @@ impl<H: Handler> IrqWork<H> {
     pub fn sync(&self) {
         // SAFETY: By the type invariant the work is initialised.
         unsafe { bindings::irq_work_sync(self.work.get()) };
-        // For the earlier one of two overlapping runs, see the head of this file.
-        rcu::synchronize_rcu();
+        // SAFETY: The caller is in process context. This is for the earlier one of two overlapping
+        // runs, see the head of this file.
+        unsafe { bindings::synchronize_rcu() };
     }
 
     /// The handler.

@@ -190,9 +190,8 @@ impl Reserve {
         // SAFETY: An `Opaque` is not at null.
         let notice = unsafe { NonNull::new_unchecked(self.notice.get()) };
         // SAFETY: The notice is ours until `notice_sent` is false again.
-        self.engine
-            .get()
-            .defer(unsafe { PendingDrop::new(notice, Self::receive_notice) });
+        let notice = unsafe { PendingDrop::new(notice, Self::receive_notice) };
+        self.engine.get().defer(notice);
     }
 
     /// # Safety

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0
+
+# What the kernel's build sees of this folder is Kbuild; this file is for people.
+MAKEFLAGS += --no-print-directory
+Q := $(if $(V),,@)
+
+export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
+
+.PHONY: all modules install rust-metadata demo check selftest vm clippy rustdoc rustfmt clean distclean help
+
+all: modules
+
+## Building for a kernel
+modules:	## kptr_defer.ko, for the running kernel, KDIR= or KERNEL=
+	$(Q)scripts/build
+
+install:	## installs it where modprobe finds it, as root
+	$(Q)scripts/build install
+
+rust-metadata:	## what Debian's headers lack for building Rust modules
+	$(Q)scripts/build rust-metadata
+
+## Seeing it work, in a virtual machine
+demo:	## a profiler that drops task references in NMI
+	$(Q)scripts/demo
+
+vm:	## a shell in the machine, with the module loaded
+	$(Q)scripts/in-vm shell
+
+selftest:	## the kselftest
+	$(Q)scripts/in-vm selftest
+
+## Checking it
+check:	## every test there is
+	$(Q)scripts/check
+
+clippy:	## the kernel's lints for Rust; any warning fails
+	$(Q)scripts/build clippy
+
+rustdoc:	## the documentation of the Rust sources, under build/
+	$(Q)scripts/build rustdoc
+
+rustfmt:	## formats the Rust sources
+	$(Q)scripts/build rustfmt
+
+## Cleaning up
+clean:	## removes all that was built
+	$(Q)rm -rf build kptr_defer.ko
+
+distclean: clean	## also removes the cache: tool chain, kernels, metadata
+	$(Q)scripts/build forget-cache
+
+help:	## this
+	$(Q)awk -F '\t' '/^## / { printf "\n%s:\n", substr($$0, 4) } \
+		/^[a-z][a-z-]*:.*\t## / { name = $$1; sub(/:.*/, "", name); sub(/^## /, "", $$2); \
+			printf "  make %-14s %s\n", name, $$2 }' Makefile
+	@echo
+	@echo 'Variables:'
+	@echo '  KDIR=<folder>       what modules of your kernel are built against; the running one is the default'
+	@echo '  KERNEL=<which>      a kernel of the distribution: a series (7.3), a release, a flavour (rt-amd64) or 7.3-rt-amd64;'
+	@echo '                      in the virtual machine the newest is the default'
+	@echo '  KPTR_DEFER_CACHE=   where tool chain and kernels are kept ($${XDG_CACHE_HOME:-~/.cache}/kptr_defer)'
+	@echo '  KPTR_DEFER_MIRROR=  a Debian mirror other than the one in this machine'"'"'s apt sources'
+	@echo '  KPTR_DEFER_ACCEL=   tcg or kvm; kvm is used where it really works'
