@@ -22,7 +22,7 @@ rust-metadata:	## what Debian's headers lack for building Rust modules
 
 ## Seeing it work, in a virtual machine
 demo:	## a profiler that drops task references in NMI
-	$(Q)scripts/demo
+	$(Q)scripts/in-vm demo
 
 vm:	## a shell in the machine, with the module loaded
 	$(Q)scripts/in-vm shell

@@ -6,10 +6,10 @@
 
 pub(crate) mod baton;
 pub(crate) mod context;
-pub(crate) mod flush_work;
 pub(crate) mod irq_work;
 pub(crate) mod llist;
 pub(crate) mod module_static;
 pub(crate) mod nolock;
 pub(crate) mod percpu_counter;
 pub(crate) mod task;
+pub(crate) mod workqueue;

@@ -49,7 +49,6 @@ use crate::{
             cond_resched,
             monotonic_fast_ns, //
         },
-        flush_work::flush_work,
         irq_work::{
             self,
             IrqWork, //
@@ -57,6 +56,10 @@ use crate::{
         llist::{
             Chain,
             LockLessList, //
+        },
+        workqueue::{
+            flush_work,
+            system_default, //
         },
     },
 };
@@ -70,7 +73,6 @@ use kernel::{
         AlwaysRefCounted, //
     },
     workqueue::{
-        self,
         Work,
         WorkItem, //
     },
@@ -211,7 +213,7 @@ impl Queue {
         batch.pass_on();
         // It cannot be queued already: whoever queues it has held the baton, and nobody has until
         // the work item has taken it over.
-        let _ = workqueue::system_unbound().enqueue(ARef::from(self));
+        let _ = system_default().enqueue(ARef::from(self));
     }
 }
 

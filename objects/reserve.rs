@@ -11,12 +11,15 @@
 
 use crate::{
     abstractions::{
-        flush_work::flush_work,
         module_static::{
             Alive,
             ModuleStatic, //
         },
-        nolock::NolockBox, //
+        nolock::NolockBox,
+        workqueue::{
+            flush_work,
+            system_default, //
+        },
     },
     bindings::kptr_defer_slot,
     defer::{
@@ -51,7 +54,6 @@ use kernel::{
     },
     types::Opaque,
     workqueue::{
-        self,
         Work,
         WorkItem, //
     },
@@ -205,7 +207,7 @@ impl Reserve {
         this.engine.get().stats().was_no_drop();
         this.notice_sent.store(false, Release);
         // If it is queued already, it will see what this notice is about.
-        let _ = workqueue::system_unbound().enqueue(ARef::from(this));
+        let _ = system_default().enqueue(ARef::from(this));
     }
 
     /// Called by one context at a time, a work item does not overlap with itself.

@@ -26,25 +26,31 @@ die() {
 # A short name for "made from exactly this".
 key_of() { sha256sum | cut -c1-12; }
 
-# logged <label> <log> <command...>: runs a command that takes a while, shows
-# that it is alive, and shows the end of its log if it fails.
-logged() {
-	local label=$1 log=$2 start=$SECONDS pid
-	shift 2
-	mkdir -p "$(dirname "$log")"
-	"$@" >"$log" 2>&1 </dev/null &
-	pid=$!
+# attend <label> <pid>: shows that a background command is alive, until it ends with
+# what is then the exit status.
+attend() {
+	local label=$1 pid=$2 start=$SECONDS next_sign=30
 	while kill -0 "$pid" 2>/dev/null; do
 		if [ -t 2 ]; then
 			printf '\r  %-9s %s … %ds' "${label%% *}" "${label#* }" $((SECONDS - start)) >&2
-		elif [ $((SECONDS - start)) -ge "${next_sign:-30}" ]; then
+		elif [ $((SECONDS - start)) -ge "$next_sign" ]; then
 			say "${label%% *}" "${label#* } … $((SECONDS - start))s"
-			local next_sign=$((SECONDS - start + 30))
+			next_sign=$((SECONDS - start + 30))
 		fi
 		sleep 0.2
 	done
 	[ ! -t 2 ] || printf '\r\033[K' >&2
-	if wait "$pid"; then
+	wait "$pid"
+}
+
+# logged <label> <log> <command...>: runs a command that takes a while, shows
+# that it is alive, and shows the end of its log if it fails.
+logged() {
+	local label=$1 log=$2 start=$SECONDS
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	"$@" >"$log" 2>&1 </dev/null &
+	if attend "$label" $!; then
 		say "${label%% *}" "${label#* } ($((SECONDS - start))s)"
 		return 0
 	fi
@@ -74,4 +80,25 @@ made_once() {
 		"$@" "$folder"
 		: >"$folder/.finished"
 	) 9>"$folder.lock"
+}
+
+# remembered <name> <command...>: what the command printed when it was last run, if the
+# script and the package index are still the same, and the index is of today.
+remembered() {
+	local memory=$cache/remembered/$1 index=$cache/apt/refreshed made_from
+	shift
+	made_from=$({ cat "$0" "$index" && stat -c %Y "$index"; } 2>/dev/null | key_of)
+	if [ -n "$(find "$index" -mmin -1440 2>/dev/null)" ] &&
+		[ "$(head -n 1 "$memory" 2>/dev/null)" = "$made_from" ]; then
+		tail -n +2 "$memory"
+		return
+	fi
+	mkdir -p "$cache/remembered"
+	"$@" >"$memory.$$" || { rm -f "$memory.$$"; return 1; }
+	# The command may have brought a new index.
+	made_from=$({ cat "$0" "$index" && stat -c %Y "$index"; } 2>/dev/null | key_of)
+	{ echo "$made_from" && cat "$memory.$$"; } >"$memory.$$.new"
+	mv "$memory.$$.new" "$memory"
+	rm -f "$memory.$$"
+	tail -n +2 "$memory"
 }
