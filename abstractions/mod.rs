@@ -10,6 +10,6 @@ pub(crate) mod irq_work;
 pub(crate) mod llist;
 pub(crate) mod module_static;
 pub(crate) mod nolock;
-pub(crate) mod percpu_counter;
+pub(crate) mod percpu;
 pub(crate) mod task;
 pub(crate) mod workqueue;

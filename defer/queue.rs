@@ -36,37 +36,37 @@
 
 use super::{
     pending::PendingDrop,
-    stats::Stats,
+    stats::{
+        Since,
+        Stats, //
+    },
     when::DeferWhen, //
 };
-use crate::{
-    abstractions::{
-        baton::{
-            Baton,
-            Held, //
-        },
-        context::{
-            cond_resched,
-            monotonic_fast_ns, //
-        },
-        irq_work::{
-            self,
-            IrqWork, //
-        },
-        llist::{
-            Chain,
-            LockLessList, //
-        },
-        workqueue::{
-            flush_work,
-            system_default, //
-        },
+use crate::abstractions::{
+    baton::{
+        Baton,
+        Held, //
+    },
+    context::cond_resched,
+    irq_work::{
+        self,
+        IrqWork, //
+    },
+    llist::{
+        Chain,
+        LockLessList, //
+    },
+    workqueue::{
+        flush_work,
+        system_default, //
     },
 };
-use core::ptr::NonNull;
+use core::{
+    mem,
+    ptr::NonNull, //
+};
 use kernel::{
-    impl_has_work,
-    new_work,
+    impl_has_work, new_work,
     prelude::*,
     sync::aref::{
         ARef,
@@ -85,6 +85,8 @@ struct Batch {
     /// Turned round, ready to run. Complete once `newest_first` is empty.
     oldest_first: Chain<PendingDrop>,
     turned: u64,
+    /// When the oldest was deferred.
+    since: Since,
 }
 
 /// Whether a drainer is done.
@@ -102,12 +104,26 @@ impl Batch {
             newest_first: Chain::new(),
             oldest_first: Chain::new(),
             turned: 0,
+            since: Since::UNKNOWN,
         }
     }
 
     /// Runs drops, oldest first, until the list is empty or `budget` is spent.
-    fn drain(&mut self, list: &LockLessList<PendingDrop>, budget: &mut u32, stats: &Stats) -> Drained {
+    fn drain(
+        &mut self,
+        list: &LockLessList<PendingDrop>,
+        budget: &mut u32,
+        stats: &Stats,
+    ) -> Drained {
         loop {
+            if self.newest_first.is_empty() && self.oldest_first.is_empty() {
+                self.newest_first = list.take_all();
+                self.turned = 0;
+                if self.newest_first.is_empty() {
+                    return Drained::All;
+                }
+            }
+
             for _ in 0..*budget {
                 let Some(drop) = self.newest_first.pop() else {
                     break;
@@ -119,6 +135,9 @@ impl Batch {
                 return Drained::Partly;
             }
             stats.max_batch.raise_to(self.turned);
+            stats
+                .latency
+                .record(mem::replace(&mut self.since, Since::UNKNOWN));
 
             while !self.oldest_first.is_empty() {
                 let Some(left) = budget.checked_sub(1) else {
@@ -132,13 +151,6 @@ impl Batch {
                 stats.drained.add(1);
                 drop.run();
             }
-
-            self.newest_first = list.take_all();
-            self.turned = 0;
-            if self.newest_first.is_empty() {
-                return Drained::All;
-            }
-            stats.latency.stop(monotonic_fast_ns());
         }
     }
 }
@@ -172,12 +184,14 @@ unsafe impl AlwaysRefCounted for Queue {
 impl irq_work::Handler for Queue {
     fn run(&self) {
         let mut budget = self.budget;
+        let mut since = self.stats.latency.since_raised();
         while !self.list.is_empty() {
             let Some(mut batch) = self.batch.try_take() else {
                 // Its holder will look at the list again.
                 return;
             };
             self.stats.irq_work_runs.add(1);
+            batch.since = mem::replace(&mut since, Since::UNKNOWN);
             if batch.drain(&self.list, &mut budget, &self.stats) == Drained::Partly {
                 self.leave_to_workqueue(batch);
                 return;
@@ -265,7 +279,7 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn defer(&self, drop: PendingDrop) {
         if self.queue.handler().list.add(drop) {
-            self.stats().latency.start(monotonic_fast_ns());
+            self.stats().latency.raised();
             self.queue.queue();
         }
     }

@@ -2,7 +2,10 @@
 
 //! What is counted.
 
-use crate::abstractions::percpu_counter::PerCpuCounter;
+use crate::abstractions::{
+    context::monotonic_fast_ns,
+    percpu::PerCpuU64, //
+};
 use kernel::{
     fmt,
     prelude::*,
@@ -45,38 +48,51 @@ impl Gauge {
 
 /// How long drops have waited, by powers of two.
 ///
-/// The drop that finds the queue empty notes the time, as it raises the `irq_work` anyway; so what
-/// is measured is the oldest drop of each raise, the one that has waited longest.
+/// A drop that finds the queue empty notes the time, as it raises the `irq_work` anyway. That runs on
+/// the same CPU, so a note on each CPU tells it how long the oldest drop of its batch has waited: one
+/// sample for each raise, the longest wait in it.
 pub(crate) struct Latency {
-    /// When the oldest drop on the queue was deferred; zero when that is not known.
-    since_ns: Atomic<u64>,
+    /// When this CPU last raised the `irq_work`; zero once that has been looked at.
+    raised_ns: PerCpuU64,
     buckets: [Gauge; Self::BUCKETS],
+}
+
+/// When the oldest drop of a batch was deferred, if that is known.
+#[derive(Clone, Copy)]
+pub(crate) struct Since(u64);
+
+impl Since {
+    pub(crate) const UNKNOWN: Self = Self(0);
 }
 
 impl Latency {
     /// The last one takes all that is longer: 2^39 ns are nine minutes.
     const BUCKETS: usize = 40;
 
-    const fn new() -> Self {
-        Self {
-            since_ns: Atomic::new(0),
+    fn new() -> Result<Self> {
+        Ok(Self {
+            raised_ns: PerCpuU64::new()?,
             buckets: [const { Gauge::new() }; Self::BUCKETS],
-        }
+        })
     }
 
+    /// This CPU raises the `irq_work`.
     #[inline(always)]
-    pub(crate) fn start(&self, now_ns: u64) {
-        self.since_ns.store(now_ns, Relaxed);
+    pub(crate) fn raised(&self) {
+        self.raised_ns.replace(monotonic_fast_ns());
     }
 
-    /// Called by the one who drains.
-    pub(crate) fn stop(&self, now_ns: u64) {
-        let since_ns = self.since_ns.load(Relaxed);
-        if since_ns == 0 {
+    /// The `irq_work` runs on this CPU.
+    pub(crate) fn since_raised(&self) -> Since {
+        Since(self.raised_ns.replace(0))
+    }
+
+    /// The drop that has waited since then is about to be run, by the drainer.
+    pub(crate) fn record(&self, since: Since) {
+        if since.0 == 0 {
             return;
         }
-        self.since_ns.store(0, Relaxed);
-        let waited_ns = now_ns.saturating_sub(since_ns);
+        let waited_ns = monotonic_fast_ns().saturating_sub(since.0);
         let log2 = waited_ns.checked_ilog2().unwrap_or(0) as usize;
         if let Some(bucket) = self.buckets.get(log2.min(Self::BUCKETS - 1)) {
             bucket.add(1);
@@ -89,9 +105,9 @@ impl Latency {
 /// What any context counts is counted per CPU, what the one who drains counts is a [`Gauge`].
 pub(crate) struct Stats {
     /// Drops done at once, in the context they came from.
-    pub(crate) inline: PerCpuCounter,
+    pub(crate) inline: PerCpuU64,
     /// Drops that went onto the queue.
-    pub(crate) deferred: PerCpuCounter,
+    pub(crate) deferred: PerCpuU64,
     /// Drops from the queue that have been done.
     pub(crate) drained: Gauge,
     /// Times that the `irq_work` ran and was the one to drain.
@@ -102,26 +118,26 @@ pub(crate) struct Stats {
     pub(crate) max_batch: Gauge,
     pub(crate) latency: Latency,
     /// Handles given to BPF programs.
-    pub(crate) acquired: PerCpuCounter,
+    pub(crate) acquired: PerCpuU64,
     /// Handles whose object has been dropped.
-    pub(crate) released: PerCpuCounter,
+    pub(crate) released: PerCpuU64,
     /// Handles that were asked for in vain.
-    pub(crate) acquire_failed: PerCpuCounter,
+    pub(crate) acquire_failed: PerCpuU64,
 }
 
 impl Stats {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            inline: PerCpuCounter::new()?,
-            deferred: PerCpuCounter::new()?,
+            inline: PerCpuU64::new()?,
+            deferred: PerCpuU64::new()?,
             drained: Gauge::new(),
             irq_work_runs: Gauge::new(),
             workqueue_runs: Gauge::new(),
             max_batch: Gauge::new(),
-            latency: Latency::new(),
-            acquired: PerCpuCounter::new()?,
-            released: PerCpuCounter::new()?,
-            acquire_failed: PerCpuCounter::new()?,
+            latency: Latency::new()?,
+            acquired: PerCpuU64::new()?,
+            released: PerCpuU64::new()?,
+            acquire_failed: PerCpuU64::new()?,
         })
     }
 

@@ -31,6 +31,7 @@
 #define _KPTR_DEFER_H
 
 #include <linux/btf.h>
+#include <linux/cfi.h>
 #include <linux/container_of.h>
 #include <linux/llist.h>
 #include <linux/types.h>

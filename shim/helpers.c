@@ -50,9 +50,9 @@ void *kptr_defer_helper_kmalloc_nolock(size_t size)
  * To the compiler a per-CPU pointer is in an address space of its own, which
  * Rust does not know: there it is a number.
  */
-static u64 __percpu *percpu_u64(unsigned long counter)
+static u64 __percpu *percpu_u64(unsigned long numbers)
 {
-	return (u64 __percpu *)counter;
+	return (u64 __percpu *)numbers;
 }
 
 unsigned long kptr_defer_helper_alloc_percpu_u64(void)
@@ -60,28 +60,36 @@ unsigned long kptr_defer_helper_alloc_percpu_u64(void)
 	return (__force unsigned long)alloc_percpu(u64);
 }
 
-void kptr_defer_helper_free_percpu_u64(unsigned long counter)
+void kptr_defer_helper_free_percpu_u64(unsigned long numbers)
 {
-	free_percpu(percpu_u64(counter));
+	free_percpu(percpu_u64(numbers));
 }
 
-void kptr_defer_helper_this_cpu_inc_u64(unsigned long counter)
+void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers)
 {
-	this_cpu_inc(*percpu_u64(counter));
+	this_cpu_inc(*percpu_u64(numbers));
 }
 
-u64 kptr_defer_helper_percpu_sum_u64(unsigned long counter)
+u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number)
+{
+	return this_cpu_xchg(*percpu_u64(numbers), number);
+}
+
+u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers)
 {
 	u64 sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(percpu_u64(counter), cpu));
+		sum += READ_ONCE(*per_cpu_ptr(percpu_u64(numbers), cpu));
 	return sum;
 }
 
-/* Nobody can find it any more; it waits for its RCU grace period, or is past that. */
+/*
+ * Nobody can find it any more; it waits for its RCU grace period, or is past that.
+ * The first idle task has never had rcu_users (init/init_task.c), and lives on.
+ */
 bool kptr_defer_helper_task_is_dead(struct task_struct *task)
 {
-	return !refcount_read(&task->rcu_users);
+	return !refcount_read(&task->rcu_users) && !is_idle_task(task);
 }

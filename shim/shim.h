@@ -49,9 +49,10 @@ bool kptr_defer_helper_llist_empty(const struct llist_head *head);
 void kptr_defer_helper_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *));
 void *kptr_defer_helper_kmalloc_nolock(size_t size);
 unsigned long kptr_defer_helper_alloc_percpu_u64(void);
-void kptr_defer_helper_free_percpu_u64(unsigned long counter);
-void kptr_defer_helper_this_cpu_inc_u64(unsigned long counter);
-u64 kptr_defer_helper_percpu_sum_u64(unsigned long counter);
+void kptr_defer_helper_free_percpu_u64(unsigned long numbers);
+void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers);
+u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number);
+u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers);
 bool kptr_defer_helper_task_is_dead(struct task_struct *task);
 
 #endif /* _KPTR_DEFER_SHIM_H */
