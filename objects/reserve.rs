@@ -35,9 +35,7 @@ use core::{
     },
 };
 use kernel::{
-    container_of,
-    impl_has_work,
-    new_work,
+    container_of, impl_has_work, new_work,
     prelude::*,
     sync::{
         aref::{

@@ -29,7 +29,10 @@ key_of() { sha256sum | cut -c1-12; }
 # attend <label> <pid>: shows that a background command is alive, until it ends with
 # what is then the exit status.
 attend() {
-	local label=$1 pid=$2 start=$SECONDS next_sign=30
+	local label=$1 pid=$2 start=$SECONDS next_sign=30 traps
+	# A background command of a script does not get the terminal's Ctrl-C.
+	traps=$(trap -p INT TERM)
+	trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		if [ -t 2 ]; then
 			printf '\r  %-9s %s … %ds' "${label%% *}" "${label#* }" $((SECONDS - start)) >&2
@@ -40,6 +43,8 @@ attend() {
 		sleep 0.2
 	done
 	[ ! -t 2 ] || printf '\r\033[K' >&2
+	trap - INT TERM
+	eval "$traps"
 	wait "$pid"
 }
 

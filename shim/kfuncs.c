@@ -60,6 +60,7 @@ __bpf_kfunc void bpf_kptr_defer_task_release_dtor(void *handle)
 {
 	kptr_defer_rust_task_release(handle);
 }
+
 CFI_NOSEAL(bpf_kptr_defer_task_release_dtor);
 
 __bpf_kfunc_end_defs();
