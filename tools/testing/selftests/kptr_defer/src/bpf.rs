@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loads the BPF objects that lie beside the executable, and reads what their programs counted.
+
+use crate::{
+    check,
+    ktap::{
+        failed,
+        Outcome, //
+    },
+    module::built,
+};
+use libbpf_rs::{
+    set_print,
+    MapCore,
+    MapFlags,
+    MapHandle,
+    Object,
+    ObjectBuilder,
+    PrintLevel,
+    ProgramMut, //
+};
+use std::{
+    ffi::OsStr,
+    sync::Mutex, //
+};
+
+/// `struct counted` of bpf/common.bpf.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    pub nmi: u64,
+    pub not_nmi: u64,
+    pub acquired: u64,
+    pub acquired_in_nmi: u64,
+    pub acquire_failed: u64,
+    pub released: u64,
+    pub released_in_nmi: u64,
+    pub last_in_nmi: u64,
+    pub call_rcu_in_nmi: u64,
+}
+
+pub struct Bpf(Object);
+
+impl Bpf {
+    /// Loads bpf/`theme`.bpf.c with only these programs.
+    pub fn load(theme: &str, programs: &[impl AsRef<str>]) -> Outcome<Bpf> {
+        set_print(Some((PrintLevel::Info, remember)));
+        let mut open = ObjectBuilder::default().open_file(built(&format!("{theme}.bpf.o"))?)?;
+        for mut program in open.progs_mut() {
+            let wanted = programs
+                .iter()
+                .any(|name| program.name() == OsStr::new(name.as_ref()));
+            program.set_autoload(wanted);
+        }
+        Ok(Bpf(open.load()?))
+    }
+
+    pub fn program(&self, name: &str) -> Outcome<ProgramMut<'_>> {
+        match self.0.progs_mut().find(|program| program.name() == name) {
+            Some(program) => Ok(program),
+            None => failed(format!("no BPF program {name}")),
+        }
+    }
+
+    /// The map, independent of the object and its programs.
+    pub fn map(&self, name: &str) -> Outcome<MapHandle> {
+        match self.0.maps().find(|map| map.name() == name) {
+            Some(map) => Ok(MapHandle::try_from(&map)?),
+            None => failed(format!("no BPF map {name}")),
+        }
+    }
+
+    pub fn counted(&self) -> Outcome<Counted> {
+        let bss = self
+            .0
+            .maps()
+            .find(|map| map.name().to_string_lossy().ends_with(".bss"));
+        let Some(bss) = bss else {
+            return failed("the BPF object has no .bss");
+        };
+        let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
+        let bytes = bytes.unwrap_or_default();
+        check!(bytes.len() >= size_of::<Counted>());
+        // SAFETY: Long enough, as just checked, and any bytes are a valid `Counted`.
+        Ok(unsafe { bytes.as_ptr().cast::<Counted>().read_unaligned() })
+    }
+}
+
+static MESSAGES: Mutex<String> = Mutex::new(String::new());
+
+fn remember(_level: PrintLevel, message: String) {
+    if let Ok(mut messages) = MESSAGES.lock() {
+        messages.push_str(&message);
+    }
+}
+
+/// What libbpf said, the verifier's log with it.
+pub fn messages() -> String {
+    MESSAGES
+        .lock()
+        .map(|messages| messages.clone())
+        .unwrap_or_default()
+}
+
+pub fn forget_messages() {
+    if let Ok(mut messages) = MESSAGES.lock() {
+        messages.clear();
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of kptr_defer on the running kernel, as root.
+//!
+//! `kptr_defer_test [words]` runs the tests whose name contains one of the words, all of them
+//! without any. The modules and BPF programs lie beside the executable. The output is KTAP, the
+//! exit status kselftest's.
+
+use crate::ktap::Test;
+use std::{
+    env,
+    process::ExitCode, //
+};
+
+mod bpf;
+mod kmsg;
+mod ktap;
+mod module;
+mod nmi;
+mod workload;
+
+// One file for each theme, with the BPF programs in bpf/<theme>.bpf.c.
+mod acquire;
+mod c_api;
+mod contexts;
+mod load;
+mod maps;
+mod sources;
+mod teardown;
+mod verifier;
+
+fn main() -> ExitCode {
+    if let Err(reason) = module::prepare() {
+        module::restore();
+        return ktap::skip_all(&reason);
+    }
+    let sources = sources::that_raise_nmis();
+    let words: Vec<String> = env::args().skip(1).collect();
+    let tests = [
+        sources::tests(),
+        load::tests(),
+        verifier::tests(),
+        contexts::tests(),
+        maps::tests(&sources),
+        teardown::tests(&sources),
+        acquire::tests(),
+        c_api::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|test: &Test| words.is_empty() || words.iter().any(|word| test.name.contains(word)))
+    .collect();
+    let exit = ktap::run(tests);
+    module::restore();
+    exit
+}

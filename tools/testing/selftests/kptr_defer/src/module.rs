@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loads and unloads kernel modules, and reads what kptr_defer says about itself.
+
+use crate::{
+    check,
+    kmsg::Kmsg,
+    ktap::{
+        failed,
+        note,
+        Outcome, //
+    },
+};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    env,
+    ffi::CString,
+    fs::{
+        self,
+        File, //
+    },
+    io,
+    os::fd::AsRawFd,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    ptr, thread,
+    time::{
+        Duration,
+        Instant, //
+    },
+};
+
+pub const NMI_SOURCE: &str = "kptr_defer_test_nmi";
+pub const USER: &str = "kptr_defer_test_user";
+const DEBUGFS: &str = "/sys/kernel/debug";
+const NMI_LONGEST: &str = "x86/nmi_longest_ns";
+
+/// Maps are freed asynchronously, and they pin the module.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What lies beside the executable.
+pub fn built(file: &str) -> io::Result<PathBuf> {
+    Ok(env::current_exe()?.with_file_name(file))
+}
+
+pub fn debugfs(file: &str) -> PathBuf {
+    Path::new(DEBUGFS).join(file)
+}
+
+pub fn debugfs_number(file: &str) -> Outcome<u64> {
+    let text = fs::read_to_string(debugfs(file))?;
+    text.trim()
+        .parse()
+        .or_else(|_| failed(format!("{file}: {text}")))
+}
+
+pub fn is_loaded(name: &str) -> bool {
+    Path::new("/sys/module").join(name).exists()
+}
+
+/// Loads a module, once.
+pub fn insert(file: &str, params: &str) -> io::Result<()> {
+    let file = File::open(built(file)?)?;
+    let params = CString::new(params)?;
+    // SAFETY: An open file and a terminated string.
+    let err = unsafe {
+        libc::syscall(
+            libc::SYS_finit_module,
+            file.as_raw_fd(),
+            params.as_ptr(),
+            0 as libc::c_int,
+        )
+    };
+    if err != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Tries to unload a module, once.
+pub fn remove(name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: A terminated string.
+    if unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+pub fn remove_when_free(name: &str) -> Outcome {
+    let start = Instant::now();
+    loop {
+        match remove(name) {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock && start.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(err) => return failed(format!("cannot unload {name}: {err}")),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+/// A module that is loaded for as long as this lives.
+pub struct Loaded(&'static str);
+
+impl Loaded {
+    pub fn new(name: &'static str, params: &str) -> Outcome<Loaded> {
+        match insert(&format!("{name}.ko"), params) {
+            Ok(()) => Ok(Loaded(name)),
+            Err(err) => failed(format!("cannot load {name}.ko {params}: {err}")),
+        }
+    }
+
+    pub fn unload(self) -> Outcome {
+        let name = self.0;
+        std::mem::forget(self);
+        remove_when_free(name)
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        if remove_when_free(self.0).is_err() {
+            note(format!("{} stays loaded", self.0));
+        }
+    }
+}
+
+/// What the module counts, by name.
+pub struct Stats(HashMap<String, u64>);
+
+impl Stats {
+    pub fn read() -> Outcome<Stats> {
+        let text = fs::read_to_string(debugfs("kptr_defer/stats"))?;
+        let number = |line: &str| {
+            let (name, value) = line.split_once(' ')?;
+            Some((name.to_string(), value.trim().parse().ok()?))
+        };
+        Ok(Stats(text.lines().filter_map(number).collect()))
+    }
+
+    pub fn get(&self, name: &str) -> Outcome<u64> {
+        match self.0.get(name) {
+            Some(value) => Ok(*value),
+            None => failed(format!("{DEBUGFS}/kptr_defer/stats has no '{name}'")),
+        }
+    }
+}
+
+/// kptr_defer itself, freshly loaded, so that its numbers are those of one test.
+pub struct KptrDefer {
+    module: Loaded,
+    log: Kmsg,
+}
+
+impl KptrDefer {
+    pub fn load(params: &str) -> Outcome<KptrDefer> {
+        let log = Kmsg::from_now_on()?;
+        Ok(KptrDefer {
+            module: Loaded::new("kptr_defer", params)?,
+            log,
+        })
+    }
+
+    /// What the module has said since it was loaded, or since the last call.
+    pub fn said(&mut self) -> Outcome<Vec<String>> {
+        let lines = self.log.read()?;
+        Ok(lines
+            .into_iter()
+            .filter(|line| line.starts_with("kptr_defer: "))
+            .collect())
+    }
+
+    /// Waits until every handle is given back and every drop is done.
+    pub fn settled(&self) -> Outcome<Stats> {
+        let start = Instant::now();
+        loop {
+            let stats = Stats::read()?;
+            let (live, deferred, drained) = (
+                stats.get("handles_live")?,
+                stats.get("deferred")?,
+                stats.get("drained")?,
+            );
+            if live == 0 && deferred == drained {
+                return Ok(stats);
+            }
+            check!(
+                start.elapsed() < PATIENCE,
+                "still handles_live={live} deferred={deferred} drained={drained}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Unloads the module and checks its last words.
+    pub fn unload(mut self) -> Outcome {
+        let stats = self.settled()?;
+        self.said()?;
+        self.module.unload()?;
+        let lines = self.log.read()?;
+        let expected = format!(
+            "kptr_defer: unloaded: inline={} deferred={} drained={} acquire_failed={}",
+            stats.get("inline")?,
+            stats.get("deferred")?,
+            stats.get("drained")?,
+            stats.get("acquire_failed")?,
+        );
+        check!(
+            lines.iter().any(|line| line.starts_with(&expected)),
+            "no '{expected}' in the kernel log but {lines:?}"
+        );
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// The parameters of a kptr_defer that was loaded when the tests began.
+    static FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
+    static NMI_LONGEST_FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Makes the machine ready, or says why it cannot be.
+pub fn prepare() -> Result<(), String> {
+    // SAFETY: Takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err("only root can load modules and BPF programs".into());
+    }
+    if !debugfs("").join("bdi").exists() {
+        mount_debugfs().map_err(|err| format!("no debugfs at {DEBUGFS}: {err}"))?;
+    }
+    for file in [
+        "kptr_defer.ko",
+        "kptr_defer_test_nmi.ko",
+        "kptr_defer_test_user.ko",
+    ] {
+        let path = built(file).map_err(|err| err.to_string())?;
+        if !path.exists() {
+            return Err(format!("{} is not built", path.display()));
+        }
+    }
+    if is_loaded("kptr_defer") {
+        let params = parameters("kptr_defer");
+        remove("kptr_defer").map_err(|err| format!("kptr_defer is in use: {err}"))?;
+        FOUND.set(Some(params));
+    }
+    // The kernel finds NMI handlers slow that run on an emulated CPU. x86 only.
+    if let Ok(longest) = fs::read_to_string(debugfs(NMI_LONGEST)) {
+        let _ = fs::write(debugfs(NMI_LONGEST), "1000000000");
+        NMI_LONGEST_FOUND.set(Some(longest));
+    }
+    insert("kptr_defer_test_nmi.ko", "").map_err(|err| format!("{NMI_SOURCE}.ko: {err}"))
+}
+
+/// Leaves the machine as it was found.
+pub fn restore() {
+    if is_loaded(NMI_SOURCE) && remove_when_free(NMI_SOURCE).is_err() {
+        note(format!("{NMI_SOURCE} stays loaded"));
+    }
+    if let Some(longest) = NMI_LONGEST_FOUND.take() {
+        let _ = fs::write(debugfs(NMI_LONGEST), longest);
+    }
+    if let Some(params) = FOUND.take() {
+        if let Err(err) = insert("kptr_defer.ko", &params) {
+            note(format!(
+                "kptr_defer was loaded, and cannot be loaded again: {err}"
+            ));
+        }
+    }
+}
+
+fn parameters(module: &str) -> String {
+    let set = |entry: fs::DirEntry| {
+        let value = fs::read_to_string(entry.path()).ok()?;
+        Some(format!("{}={}", entry.file_name().to_str()?, value.trim()))
+    };
+    fs::read_dir(format!("/sys/module/{module}/parameters"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(set)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn mount_debugfs() -> io::Result<()> {
+    let target = CString::new(DEBUGFS)?;
+    // SAFETY: Terminated strings, and debugfs takes no data.
+    let err = unsafe {
+        libc::mount(
+            c"debugfs".as_ptr(),
+            target.as_ptr(),
+            c"debugfs".as_ptr(),
+            0,
+            ptr::null(),
+        )
+    };
+    if err != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

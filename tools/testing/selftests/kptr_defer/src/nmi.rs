@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The NMI sources, all used in the same way: attach a program, then let a task run into it.
+
+use crate::{
+    bpf::Bpf,
+    ktap::{
+        Outcome,
+        Stop, //
+    },
+    module::debugfs,
+};
+use libbpf_rs::Link;
+use nmi_source::{
+    cycles_interrupt,
+    kernel_symbol,
+    Attached,
+    Event,
+    Scope, //
+};
+use std::{
+    fs,
+    hint::spin_loop,
+    time::{
+        Duration,
+        Instant, //
+    },
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// PMU overflow.
+    Cycles,
+    /// Debug register on the entry of a system call that nothing else calls.
+    Breakpoint,
+    /// From kptr_defer_test_nmi.ko to all CPUs.
+    Ipi,
+}
+
+/// Programs run for as long as these live.
+pub enum Hooks {
+    OnEvents { _events: Vec<Attached> },
+    OnTracepoint { _link: Link },
+}
+
+impl Source {
+    pub const ALL: [Source; 3] = [Source::Cycles, Source::Breakpoint, Source::Ipi];
+
+    /// As it stands in the names of the tests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Cycles => "PMU cycles",
+            Source::Breakpoint => "hardware breakpoint",
+            Source::Ipi => "NMI IPI",
+        }
+    }
+
+    /// Whether this machine has it. What really arrives the programs count.
+    pub fn opens(self) -> Outcome {
+        match self {
+            Source::Cycles => Ok(cycles_interrupt(0)?),
+            Source::Breakpoint => {
+                Event::execute(Scope::Cpu(0), breakpoint()?)?;
+                Ok(())
+            }
+            Source::Ipi => send_ipis(1),
+        }
+    }
+
+    /// Runs the program on this source on all CPUs: `perf_<name>` or, as a tracing program,
+    /// `ipi_<name>`.
+    pub fn attach(self, bpf: &Bpf, name: &str) -> Outcome<Hooks> {
+        let program = bpf.program(&self.program(name))?;
+        if self == Source::Ipi {
+            return Ok(Hooks::OnTracepoint {
+                _link: program.attach()?,
+            });
+        }
+        let mut events = Vec::new();
+        for cpu in 0..cpus() {
+            let event = match self {
+                Source::Cycles => Event::cycles(Scope::Cpu(cpu), 50_000)?,
+                _ => Event::execute(Scope::Cpu(cpu), breakpoint()?)?,
+            };
+            events.push(event.attach(&program)?);
+        }
+        Ok(Hooks::OnEvents { _events: events })
+    }
+
+    /// How many programs it can run: x86 has four debug registers, and each program needs one.
+    pub fn programs_at_once(self) -> usize {
+        match self {
+            Source::Breakpoint => 4,
+            _ => usize::MAX,
+        }
+    }
+
+    /// The name of the program that [`attach`](Source::attach) attaches.
+    pub fn program(self, name: &str) -> String {
+        match self {
+            Source::Ipi => format!("ipi_{name}"),
+            _ => format!("perf_{name}"),
+        }
+    }
+
+    /// What a task does to be interrupted, about once.
+    pub fn run_into(self) {
+        match self {
+            Source::Cycles => {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(1) {
+                    spin_loop();
+                }
+            }
+            Source::Breakpoint => {
+                // SAFETY: Takes nothing and changes nothing.
+                unsafe { libc::syscall(libc::SYS_getppid) };
+            }
+            Source::Ipi => {
+                // A round that did not arrive shows in the programs' counts.
+                let _ = send_ipis(1);
+            }
+        }
+    }
+}
+
+pub fn cpus() -> u32 {
+    // SAFETY: Takes a number and returns one.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    cpus.try_into().unwrap_or(1)
+}
+
+/// That many rounds of NMI IPIs to all CPUs; returns when they have arrived.
+pub fn send_ipis(rounds: u32) -> Outcome {
+    match fs::write(debugfs("kptr_defer_test_nmi/send"), rounds.to_string()) {
+        Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Err(Stop::Skipped("NMI IPIs are only implemented on x86".into()))
+        }
+        result => Ok(result?),
+    }
+}
+
+fn breakpoint() -> nmi_source::Result<u64> {
+    kernel_symbol("__x64_sys_getppid")
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A source of NMIs that needs no PMU: write "<rounds>" to
+ * <debugfs>/kptr_defer_test_nmi/send, and that many times every CPU gets one.
+ * Programs on tp_btf/nmi_handler, and whatever attaches to
+ * kptr_defer_test_nmi_point(), run in each.
+ */
+
+#include <linux/btf.h>
+#include <linux/btf_ids.h>
+#include <linux/cpu.h>
+#include <linux/cpumask.h>
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/preempt.h>
+
+#ifdef CONFIG_X86_LOCAL_APIC
+#include <asm/apic.h>
+#include <asm/nmi.h>
+#endif
+
+__bpf_kfunc_start_defs();
+
+/* The layout of preempt_count() differs: a program asks the kernel instead. */
+__bpf_kfunc bool kptr_defer_test_in_nmi(void)
+{
+	return in_nmi();
+}
+
+__bpf_kfunc_end_defs();
+
+BTF_KFUNCS_START(kfuncs)
+BTF_ID_FLAGS(func, kptr_defer_test_in_nmi)
+BTF_KFUNCS_END(kfuncs)
+
+static const struct btf_kfunc_id_set kfunc_set = {
+	.owner = THIS_MODULE,
+	.set = &kfuncs,
+};
+
+#ifdef CONFIG_X86_LOCAL_APIC
+
+#define HANDLER_NAME "kptr_defer_test_nmi"
+
+/* The CPUs that an NMI of ours is on its way to. */
+static struct cpumask awaited;
+
+static noinline void kptr_defer_test_nmi_point(void)
+{
+	barrier();
+}
+
+static int handle_nmi(unsigned int type, struct pt_regs *regs)
+{
+	if (!cpumask_test_and_clear_cpu(raw_smp_processor_id(), &awaited))
+		return NMI_DONE;
+	kptr_defer_test_nmi_point();
+	return NMI_HANDLED;
+}
+
+static int send_to_all(void)
+{
+	int patience = 100 * USEC_PER_MSEC;
+
+	cpus_read_lock();
+	cpumask_copy(&awaited, cpu_online_mask);
+	__apic_send_IPI_mask(cpu_online_mask, NMI_VECTOR);
+	while (!cpumask_empty(&awaited) && patience--)
+		udelay(1);
+	cpus_read_unlock();
+	return patience < 0 ? -ETIMEDOUT : 0;
+}
+
+static int start_source(void)
+{
+	return register_nmi_handler(NMI_LOCAL, handle_nmi, 0, HANDLER_NAME);
+}
+
+static void stop_source(void)
+{
+	unregister_nmi_handler(NMI_LOCAL, HANDLER_NAME);
+}
+
+#else
+
+static int send_to_all(void)
+{
+	return -EOPNOTSUPP;
+}
+
+static int start_source(void)
+{
+	return 0;
+}
+
+static void stop_source(void)
+{
+}
+
+#endif
+
+static int send_set(void *data, u64 rounds)
+{
+	static DEFINE_MUTEX(one_sender);
+	int err = 0;
+
+	while (rounds-- && !err) {
+		scoped_guard(mutex, &one_sender)
+			err = send_to_all();
+		cond_resched();
+	}
+	return err;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(send_fops, NULL, send_set, "%llu\n");
+
+static struct dentry *dir;
+
+static int __init test_nmi_init(void)
+{
+	int err;
+
+	err = register_btf_kfunc_id_set(BPF_PROG_TYPE_TRACING, &kfunc_set);
+	err = err ?: register_btf_kfunc_id_set(BPF_PROG_TYPE_KPROBE, &kfunc_set);
+	err = err ?: register_btf_kfunc_id_set(BPF_PROG_TYPE_SYSCALL, &kfunc_set);
+	err = err ?: start_source();
+	if (err)
+		return err;
+	dir = debugfs_create_dir("kptr_defer_test_nmi", NULL);
+	debugfs_create_file_unsafe("send", 0200, dir, NULL, &send_fops);
+	return 0;
+}
+module_init(test_nmi_init);
+
+static void __exit test_nmi_exit(void)
+{
+	debugfs_remove(dir);
+	stop_source();
+}
+module_exit(test_nmi_exit);
+
+MODULE_DESCRIPTION("NMI source for the tests of kptr_defer");
+MODULE_LICENSE("GPL");
