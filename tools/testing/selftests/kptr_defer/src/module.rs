@@ -217,7 +217,7 @@ impl KptrDefer {
 }
 
 thread_local! {
-    /// The parameters of a kptr_defer that was loaded when the tests began.
+    /// The parameters that sysfs shows of a kptr_defer that was loaded when the tests began.
     static FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
     static NMI_LONGEST_FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
 }
