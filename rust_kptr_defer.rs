@@ -3,13 +3,13 @@
 //! Gives back references from any context, NMI included.
 //!
 //! ```text
-//!  NMI                                          hard irq (RT: irq_work thread)     process context
-//!  ───                                          ──────────────────────────────     ───────────────
+//!  NMI                                          hard irq                           process context
+//!  ───                                          ────────                           ───────────────
 //!  release kfunc, destructor, kptr_defer_drop()
 //!    in NMI? ── no ──> run the drop here
 //!      │ yes
 //!      └─> add to the list ─ was empty? ─> irq_work ──> drain, oldest first,
-//!                                                       budget spent? ───────────> workqueue
+//!                                                       budget spent or RT? ─────> workqueue
 //! ```
 //!
 //! - [`objects`]: what BPF programs can hold, one file for each kind.
@@ -18,7 +18,6 @@
 //! - `shim/`: what has to be C.
 
 use kernel::{
-    debugfs,
     prelude::*,
     sync::Arc,
     warn_on, //
@@ -32,6 +31,7 @@ mod objects;
 use abstractions::module_static::Alive;
 use defer::{
     queue::Engine,
+    stats_file::StatsFile,
     when::DeferWhen,
     ENGINE, //
 };
@@ -57,7 +57,7 @@ module! {
 struct KptrDefer {
     engine: Arc<Alive<Engine>>,
     _reserve: Alive<Reserve>,
-    _stats: Pin<KBox<debugfs::File<Arc<Alive<Engine>>>>>,
+    _stats: StatsFile,
 }
 
 impl kernel::Module for KptrDefer {
@@ -72,15 +72,8 @@ impl kernel::Module for KptrDefer {
 
         let engine = Arc::new(ENGINE.init(Engine::new(when, budget))?, GFP_KERNEL)?;
         let reserve = RESERVE.init(Reserve::new(engine.clone()))?;
-        let stats = KBox::pin_init(
-            debugfs::Dir::new(c"kptr_defer").read_callback_file(
-                c"stats",
-                engine.clone(),
-                &|engine, f| engine.get().stats().write(f),
-            ),
-            GFP_KERNEL,
-        )?;
-        // Last: from here on programs can call.
+        let stats = StatsFile::new(engine.clone());
+        // Last: a program may use them as soon as the module is live.
         objects::register(module)?;
 
         pr_info!(

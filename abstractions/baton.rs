@@ -27,6 +27,7 @@
 
 use core::{
     cell::UnsafeCell,
+    marker::PhantomData,
     ops::{
         Deref,
         DerefMut, //
@@ -88,6 +89,7 @@ impl<T> Baton<T> {
         self.state.cmpxchg(from, HELD, Full).ok().map(|_| Held {
             baton: self,
             next: FREE,
+            _value: PhantomData,
         })
     }
 }
@@ -101,6 +103,8 @@ impl<T> Baton<T> {
 pub struct Held<'a, T> {
     baton: &'a Baton<T>,
     next: i32,
+    /// It is as good as a unique reference, and no more shared between threads than that.
+    _value: PhantomData<&'a mut T>,
 }
 
 impl<T> Held<'_, T> {

@@ -41,7 +41,19 @@ pub fn monotonic_fast_ns() -> u64 {
 ///
 /// Context: process context, may sleep.
 pub fn cond_resched() {
-    // SAFETY: The caller is in process context; if it is not, that is a bug of which the kernel
-    // warns, and not unsound.
+    // SAFETY: There are no requirements but the context.
     unsafe { bindings::cond_resched() };
+}
+
+/// Runs `f` without being preempted.
+///
+/// Context: any.
+#[inline]
+pub fn without_preemption<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: It is enabled again below.
+    unsafe { bindings::preempt_disable() };
+    let result = f();
+    // SAFETY: It has been disabled above.
+    unsafe { bindings::preempt_enable() };
+    result
 }

@@ -21,12 +21,15 @@
 //!
 //! `irq_work_sync()` waits until the work is neither pending nor marked as running; of two
 //! overlapping runs the one that ends first takes that mark away. [`IrqWork::sync`] waits for the
-//! other one, too: the kernel calls a handler with interrupts off, and on `PREEMPT_RT` in an RCU
-//! read-side critical section, so that an RCU grace period covers it to its last instruction.
+//! other one, too: the kernel calls a handler with interrupts off, so that an RCU grace period covers
+//! it to its last instruction.
 //!
 //! # PREEMPT_RT
 //!
-//! There the handler runs in the `irq_work/N` thread of the CPU, preemptible.
+//! There, too, the handler runs in hard interrupt context (`IRQ_WORK_INIT_HARD()`), and can take raw
+//! locks only. The plain kind runs in the `irq_work/N` thread of the CPU. That is parked before the
+//! CPU goes offline: what an NMI queues there afterwards stays pending, and so cannot be queued
+//! anywhere else, until the CPU comes back.
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
@@ -38,9 +41,9 @@ use kernel::{
 };
 
 /// What an [`IrqWork`] runs.
-pub trait Handler: Sync {
-    /// Called in hard interrupt context, on `PREEMPT_RT` in a thread. May overlap with itself on
-    /// another CPU.
+pub trait Handler: Sync + 'static {
+    /// Called in hard interrupt context, on `PREEMPT_RT`, too. May overlap with itself on another
+    /// CPU.
     fn run(&self);
 }
 
@@ -86,12 +89,12 @@ impl<H: Handler> IrqWork<H> {
     where
         E: From<core::convert::Infallible>,
     {
-        // INVARIANT: `init_irq_work()` initialises the work with `Self::run`.
+        // INVARIANT: `init_irq_work_hard()` initialises the work with `Self::run`.
         pin_init!(Self {
             handler <- handler,
             work <- Opaque::ffi_init(|work| {
                 // SAFETY: `work` is valid for writes.
-                unsafe { bindings::init_irq_work(work, Some(Self::run)) }
+                unsafe { bindings::init_irq_work_hard(work, Some(Self::run)) }
             }),
         }? E)
     }

@@ -59,7 +59,8 @@ pub unsafe trait Linked: Sized {
 #[repr(transparent)]
 pub struct LockLessList<T: Linked> {
     head: Opaque<bindings::llist_head>,
-    _items: PhantomData<T>,
+    /// Items go in and come out, so neither a longer- nor a shorter-lived type may stand for `T`.
+    _items: PhantomData<*mut T>,
 }
 
 // SAFETY: The list is a queue between contexts: it can go where its items can.

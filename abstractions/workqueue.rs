@@ -1,21 +1,60 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What [`kernel::workqueue`] does not have yet.
+//! What [`kernel::workqueue`] does not have yet: a workqueue of one's own, and waiting for work.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use crate::bindings;
-use kernel::workqueue::{
-    Queue,
-    Work, //
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    prelude::*,
+    workqueue::{
+        Queue,
+        Work, //
+    },
 };
 
-/// The system's workqueue for work that need not run on the CPU that queued it.
+/// A workqueue for work that need not run on the CPU that queued it, but has to run even when there
+/// is no memory for a new kworker: `WQ_UNBOUND`, `WQ_HIGHPRI` and `WQ_MEM_RECLAIM`.
 ///
-/// It is `system_dfl_wq`, which replaces `system_unbound_wq`.
-pub fn system_default() -> &'static Queue {
-    // SAFETY: The pointer is set early during boot, and then for good.
-    unsafe { Queue::from_raw(bindings::system_dfl_wq) }
+/// # Invariants
+///
+/// The pointer comes from `alloc_workqueue()` and is this value's alone.
+pub struct ReclaimQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue can be used from any thread.
+unsafe impl Send for ReclaimQueue {}
+// SAFETY: Its operations are thread-safe.
+unsafe impl Sync for ReclaimQueue {}
+
+impl ReclaimQueue {
+    /// A new workqueue. May sleep.
+    pub fn new(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is a C string.
+        let queue = unsafe { bindings::alloc_reclaim_workqueue(name.as_char_ptr()) };
+        // INVARIANT: It has just been allocated.
+        NonNull::new(queue).map(Self).ok_or(ENOMEM)
+    }
+}
+
+impl Deref for ReclaimQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        // SAFETY: By the type invariant the workqueue is valid, as long as this.
+        unsafe { Queue::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for ReclaimQueue {
+    /// Waits for all work that is queued. May sleep.
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant it is ours, and it is not used again.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
 }
 
 /// Waits until a work item that was queued before the call has returned.

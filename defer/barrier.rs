@@ -37,7 +37,7 @@ impl Barrier<'_> {
         // SAFETY: By the safety requirement the slot is in a barrier, which exists until `reached`
         // is complete.
         let this = unsafe { &*container_of!(slot, Self, queued) };
-        this.engine.stats().was_no_drop();
+        this.engine.stats().is_no_drop();
         this.reached.complete_all();
     }
 }

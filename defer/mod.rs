@@ -6,6 +6,7 @@ pub(crate) mod barrier;
 pub(crate) mod pending;
 pub(crate) mod queue;
 pub(crate) mod stats;
+pub(crate) mod stats_file;
 pub(crate) mod when;
 
 mod exports;

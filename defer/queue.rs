@@ -9,8 +9,8 @@
 //! baton: the `irq_work`, or the work item that it has passed the baton on to.
 //!
 //! ```text
-//!   any context         hard irq (RT: the irq_work thread)          process context
-//!   ───────────         ──────────────────────────────────          ───────────────
+//!   any context         hard irq                                    process context
+//!   ───────────         ────────                                    ───────────────
 //!   add to the list
 //!   was it empty? ─────> take the baton, else leave
 //!                        ┌> take the list: a batch
@@ -32,7 +32,7 @@
 //!
 //! In hard interrupt context the drainer turns round and runs at most `budget` drops, over all the
 //! batches it takes. A batch that is longer goes to the workqueue as it is: its oldest drops are at
-//! its end.
+//! its end. On `PREEMPT_RT` all do: there the locks of a destructor may sleep.
 
 use super::{
     pending::PendingDrop,
@@ -47,7 +47,10 @@ use crate::abstractions::{
         Baton,
         Held, //
     },
-    context::cond_resched,
+    context::{
+        cond_resched,
+        without_preemption, //
+    },
     irq_work::{
         self,
         IrqWork, //
@@ -56,10 +59,7 @@ use crate::abstractions::{
         Chain,
         LockLessList, //
     },
-    workqueue::{
-        flush_work,
-        system_default, //
-    },
+    workqueue::ReclaimQueue,
 };
 use core::{
     mem,
@@ -120,6 +120,7 @@ impl Batch {
                 self.newest_first = list.take_all();
                 self.turned = 0;
                 if self.newest_first.is_empty() {
+                    self.since = Since::UNKNOWN;
                     return Drained::All;
                 }
             }
@@ -147,9 +148,8 @@ impl Batch {
                 let Some(drop) = self.oldest_first.pop() else {
                     break;
                 };
-                // Before the drop itself, so that whoever is woken by it finds it counted.
-                stats.drained.add(1);
                 drop.run();
+                stats.has_run();
             }
         }
     }
@@ -157,7 +157,9 @@ impl Batch {
 
 /// The queue, as its `irq_work` and its work item see it.
 #[pin_data]
-pub(crate) struct Queue {
+struct Queue {
+    /// The first to be dropped: that waits for its work, which uses the rest.
+    workqueue: ReclaimQueue,
     list: LockLessList<PendingDrop>,
     batch: Baton<Batch>,
     /// Drops in one hard interrupt.
@@ -171,8 +173,8 @@ impl_has_work! {
     impl HasWork<Self> for Queue { self.rest }
 }
 
-// SAFETY: A queue is part of an `Engine`, which is not dropped before the work item, the only one to
-// hold such a reference, has returned: counting would tell nothing.
+// SAFETY: Only the work item holds such a reference; nobody outside of this file can make one. A
+// queue waits for its workqueue before it is gone: counting would tell nothing.
 unsafe impl AlwaysRefCounted for Queue {
     #[inline]
     fn inc_ref(&self) {}
@@ -183,7 +185,11 @@ unsafe impl AlwaysRefCounted for Queue {
 
 impl irq_work::Handler for Queue {
     fn run(&self) {
-        let mut budget = self.budget;
+        let mut budget = if cfg!(CONFIG_PREEMPT_RT) {
+            0
+        } else {
+            self.budget
+        };
         let mut since = self.stats.latency.since_raised();
         while !self.list.is_empty() {
             let Some(mut batch) = self.batch.try_take() else {
@@ -227,7 +233,7 @@ impl Queue {
         batch.pass_on();
         // It cannot be queued already: whoever queues it has held the baton, and nobody has until
         // the work item has taken it over.
-        let _ = system_default().enqueue(ARef::from(self));
+        let _ = self.workqueue.enqueue(ARef::from(self));
     }
 }
 
@@ -244,6 +250,7 @@ impl Engine {
         try_pin_init!(Self {
             when,
             queue <- IrqWork::new(try_pin_init!(Queue {
+                workqueue: ReclaimQueue::new(c"kptr_defer")?,
                 list: LockLessList::new(),
                 batch: Baton::new(Batch::new()),
                 budget,
@@ -257,6 +264,11 @@ impl Engine {
         &self.queue.handler().stats
     }
 
+    /// For what a hard interrupt must not do.
+    pub(crate) fn workqueue(&self) -> &ReclaimQueue {
+        &self.queue.handler().workqueue
+    }
+
     /// Runs the drop, or defers it if this is a context to do so; tells whether it was deferred.
     ///
     /// Context: any.
@@ -265,7 +277,10 @@ impl Engine {
         let deferred = self.when.is_now();
         if deferred {
             self.stats().deferred.inc();
-            self.defer(drop);
+            match self.when {
+                DeferWhen::Nmi | DeferWhen::IrqsOff => self.defer_unpreempted(drop),
+                DeferWhen::Always => self.defer(drop),
+            }
         } else {
             self.stats().inline.inc();
             drop.run();
@@ -276,8 +291,15 @@ impl Engine {
     /// Queues the drop, whatever the context, and counts nothing.
     ///
     /// Context: any.
-    #[inline(always)]
     pub(crate) fn defer(&self, drop: PendingDrop) {
+        without_preemption(|| self.defer_unpreempted(drop));
+    }
+
+    /// Whoever finds the list empty has to raise the `irq_work` at once: until it does, nobody will.
+    ///
+    /// Context: any that is not preemptible.
+    #[inline(always)]
+    fn defer_unpreempted(&self, drop: PendingDrop) {
         if self.queue.handler().list.add(drop) {
             self.stats().latency.raised();
             self.queue.queue();
@@ -291,8 +313,7 @@ impl PinnedDrop for Engine {
     /// destructors, other modules by its symbols.
     fn drop(self: Pin<&mut Self>) {
         self.barrier();
-        // With the queue empty the `irq_work` will not queue it again.
-        flush_work(&self.queue.handler().rest);
-        // The `irq_work` waits for its last run when it is dropped, which comes next.
+        // What may still be under way finds the queue empty. Dropping the `irq_work`, which comes
+        // next, waits for its last run, and then the workqueue for its work.
     }
 }

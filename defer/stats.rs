@@ -34,8 +34,8 @@ impl Gauge {
     }
 
     #[inline]
-    fn sub(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
     }
 
     #[inline]
@@ -49,8 +49,8 @@ impl Gauge {
 /// How long drops have waited, by powers of two.
 ///
 /// A drop that finds the queue empty notes the time, as it raises the `irq_work` anyway. That runs on
-/// the same CPU, so a note on each CPU tells it how long the oldest drop of its batch has waited: one
-/// sample for each raise, the longest wait in it.
+/// the same CPU, so a note on each CPU tells it how long the oldest drop of its batch has waited. A
+/// raise whose drop another drainer took first gives no sample.
 pub(crate) struct Latency {
     /// When this CPU last raised the `irq_work`; zero once that has been looked at.
     raised_ns: PerCpuU64,
@@ -110,6 +110,8 @@ pub(crate) struct Stats {
     pub(crate) deferred: PerCpuU64,
     /// Drops from the queue that have been done.
     pub(crate) drained: Gauge,
+    /// Whether what is being run from the queue is a barrier or the like.
+    no_drop: Gauge,
     /// Times that the `irq_work` ran and was the one to drain.
     pub(crate) irq_work_runs: Gauge,
     /// Times that it left the rest to the workqueue.
@@ -131,6 +133,7 @@ impl Stats {
             inline: PerCpuU64::new()?,
             deferred: PerCpuU64::new()?,
             drained: Gauge::new(),
+            no_drop: Gauge::new(),
             irq_work_runs: Gauge::new(),
             workqueue_runs: Gauge::new(),
             max_batch: Gauge::new(),
@@ -141,9 +144,19 @@ impl Stats {
         })
     }
 
-    /// What has just come off the queue was no drop: called from its destructor.
-    pub(crate) fn was_no_drop(&self) {
-        self.drained.sub(1);
+    /// What comes off the queue here is no drop and does not count: called from its destructor.
+    pub(crate) fn is_no_drop(&self) {
+        self.no_drop.set(1);
+    }
+
+    /// The drainer has run what came off the queue.
+    #[inline]
+    pub(crate) fn has_run(&self) {
+        if self.no_drop.get() != 0 {
+            self.no_drop.set(0);
+        } else {
+            self.drained.add(1);
+        }
     }
 
     /// Handles that have not been dropped.

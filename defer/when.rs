@@ -14,10 +14,10 @@ use kernel::prelude::*;
 /// The contexts in which drops are deferred.
 #[derive(Clone, Copy)]
 pub(crate) enum DeferWhen {
-    /// In NMI: the only context where a release function of the kernel must not run.
+    /// In NMI, where hardly a release function of the kernel may run.
     Nmi,
-    /// Also with interrupts off, as mainline decides: a tracing program may have interrupted the
-    /// inside of `call_rcu()` without an NMI.
+    /// Also with interrupts off, as mainline decides: a tracing program may be called from inside
+    /// `call_rcu()` or under a lock without an NMI.
     IrqsOff,
     /// Everywhere. For tests.
     Always,

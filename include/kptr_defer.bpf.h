@@ -41,7 +41,8 @@ bpf_kptr_defer_task_acquire(struct task_struct *task) __ksym;
 /*
  * The task, as an RCU pointer: read through it, pass it to kfuncs that take one
  * (bpf_task_acquire(), bpf_kptr_defer_task_acquire()). A sleepable program calls
- * this inside bpf_rcu_read_lock().
+ * this inside bpf_rcu_read_lock(). Once the task has been reaped, do not follow
+ * its pointers to other tasks (real_parent, group_leader): nothing holds those.
  */
 extern struct task_struct *
 bpf_kptr_defer_task_get(struct kptr_defer_task *h) __ksym;

@@ -54,12 +54,11 @@ struct kptr_defer_slot {
 /**
  * kptr_defer_drop - run a destructor here, or as soon as it is safe
  * @slot: the slot in the object, not handed over already
- * @dtor: drops the object; must be fit for hard interrupt context
+ * @dtor: drops the object; must be fit for hard interrupt context, never NULL
  *
  * Outside NMI @dtor runs before this returns. In NMI it runs soon afterwards,
- * in hard interrupt context (on PREEMPT_RT in the irq_work thread) or in a
- * kworker, oldest first. With the module parameter defer_when= more contexts
- * than NMI defer.
+ * in hard interrupt context or in a kworker (on PREEMPT_RT always there), oldest
+ * first. With the module parameter defer_when= more contexts than NMI defer.
  *
  * Context: any, NMI included. Never allocates, never fails.
  * Return: true if @dtor was deferred, false if it has run.
@@ -71,8 +70,9 @@ bool kptr_defer_drop(struct kptr_defer_slot *slot,
  * kptr_defer_barrier - wait for the drops that are under way
  *
  * Returns when every drop deferred before the call has finished, as
- * rcu_barrier() does for call_rcu(). What a destructor hands on (to RCU, say)
- * is not waited for.
+ * rcu_barrier() does for call_rcu(). What a destructor hands on is not waited
+ * for: what it gives to RCU, or other objects that it gives back and that are
+ * deferred in turn. For those call it again.
  *
  * Context: process context, may sleep.
  */

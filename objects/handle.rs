@@ -26,13 +26,17 @@ use kernel::{
 
 /// An object that handles can hold.
 ///
-/// Dropping its [`ARef`] must be fit for hard interrupt context, as all destructors of BPF kptrs
-/// have to be.
-pub(crate) trait Object: AlwaysRefCounted + Sized + Send + Sync + 'static {
-    /// A reference of its own, unless the object is dying.
+/// # Safety
+///
+/// Dropping its [`ARef`] is fit for hard interrupt context, as all destructors of BPF kptrs have to
+/// be.
+pub(crate) unsafe trait Object:
+    AlwaysRefCounted + Sized + Send + Sync + 'static
+{
+    /// Whether nobody should take new references any more.
     ///
     /// Context: any.
-    fn try_get(&self) -> Option<ARef<Self>>;
+    fn is_dying(&self) -> bool;
 }
 
 /// A reference to an object, and the slot for giving it back.
@@ -58,13 +62,18 @@ impl<T: Object> Handle<T> {
     pub(super) unsafe fn acquire(object: &T) -> Option<NonNull<Self>> {
         // SAFETY: The module is loaded.
         let (stats, reserve) = unsafe { (ENGINE.get().stats(), RESERVE.get()) };
-        // Memory first: a reference, once taken, could not be dropped in every context.
-        let handle = reserve.block().and_then(|block| {
+        // Memory before the reference, which, once taken, could not be dropped in every context.
+        let block = if object.is_dying() {
+            None
+        } else {
+            reserve.block()
+        };
+        let handle = block.map(|block| {
             // INVARIANT: The handle takes the reference over.
-            Some(block.write(Self {
-                object: ARef::into_raw(object.try_get()?),
+            block.write(Self {
+                object: ARef::into_raw(ARef::from(object)),
                 slot: Opaque::zeroed(),
-            }))
+            })
         });
         match handle {
             Some(_) => stats.acquired.inc(),

@@ -16,10 +16,7 @@ use crate::{
             ModuleStatic, //
         },
         nolock::NolockBox,
-        workqueue::{
-            flush_work,
-            system_default, //
-        },
+        workqueue::flush_work,
     },
     bindings::kptr_defer_slot,
     defer::{
@@ -105,9 +102,32 @@ impl Cell {
     }
 }
 
+/// Where the memory of handles comes from.
+#[pin_data]
+pub(crate) struct Reserve {
+    #[pin]
+    spare: SpareBlocks,
+}
+
+impl Reserve {
+    pub(crate) fn new(engine: Arc<Alive<Engine>>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            spare <- SpareBlocks::new(engine),
+        }? Error)
+    }
+
+    /// Memory for one handle.
+    ///
+    /// Context: any.
+    #[inline]
+    pub(crate) fn block(&self) -> Option<FreeBlock> {
+        FreeBlock::new_uninit().or_else(|| self.spare.take())
+    }
+}
+
 /// Spare blocks.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Reserve {
+struct SpareBlocks {
     cells: [Cell; Self::CELLS],
     /// Where to look first: the cells before it are more likely to be empty.
     next: Atomic<usize>,
@@ -116,23 +136,23 @@ pub(crate) struct Reserve {
     notice: Opaque<kptr_defer_slot>,
     notice_sent: Atomic<bool>,
     #[pin]
-    refill: Work<Reserve>,
+    refill: Work<SpareBlocks>,
     /// What notices go through.
     engine: Arc<Alive<Engine>>,
 }
 
 // SAFETY: What is not atomic is `notice`, which is used by whoever has set `notice_sent`.
-unsafe impl Sync for Reserve {}
+unsafe impl Sync for SpareBlocks {}
 // SAFETY: It belongs to no thread in particular.
-unsafe impl Send for Reserve {}
+unsafe impl Send for SpareBlocks {}
 
 impl_has_work! {
-    impl HasWork<Self> for Reserve { self.refill }
+    impl HasWork<Self> for SpareBlocks { self.refill }
 }
 
-// SAFETY: A reserve is not dropped before its work item, the only one to hold such a reference, has
-// returned: counting would tell nothing.
-unsafe impl AlwaysRefCounted for Reserve {
+// SAFETY: Only the work item holds such a reference; nobody outside of this file can make one. It has
+// returned before the blocks are dropped: counting would tell nothing.
+unsafe impl AlwaysRefCounted for SpareBlocks {
     #[inline]
     fn inc_ref(&self) {}
 
@@ -140,7 +160,7 @@ unsafe impl AlwaysRefCounted for Reserve {
     unsafe fn dec_ref(_: NonNull<Self>) {}
 }
 
-impl WorkItem for Reserve {
+impl WorkItem for SpareBlocks {
     type Pointer = ARef<Self>;
 
     fn run(this: ARef<Self>) {
@@ -148,11 +168,11 @@ impl WorkItem for Reserve {
     }
 }
 
-impl Reserve {
+impl SpareBlocks {
     /// As many as may be taken in NMI before a work item has had its turn. A power of two.
     const CELLS: usize = 512;
 
-    pub(crate) fn new(engine: Arc<Alive<Engine>>) -> impl PinInit<Self, Error> {
+    fn new(engine: Arc<Alive<Engine>>) -> impl PinInit<Self, Error> {
         try_pin_init!(&this in Self {
             cells: [const { Cell::new() }; Self::CELLS],
             next: Atomic::new(0),
@@ -167,15 +187,7 @@ impl Reserve {
         }? Error)
     }
 
-    /// Memory for one handle.
-    ///
-    /// Context: any.
-    #[inline]
-    pub(crate) fn block(&self) -> Option<FreeBlock> {
-        FreeBlock::new_uninit().or_else(|| self.spare_block())
-    }
-
-    fn spare_block(&self) -> Option<FreeBlock> {
+    fn take(&self) -> Option<FreeBlock> {
         let first = self.next.fetch_add(1, Relaxed);
         let spare = (0..Self::CELLS)
             .find_map(|i| self.cells[first.wrapping_add(i) & (Self::CELLS - 1)].take());
@@ -202,10 +214,10 @@ impl Reserve {
         // SAFETY: By the safety requirement it is in a reserve; that is not dropped while a notice
         // is under way.
         let this = unsafe { &*container_of!(notice, Self, notice) };
-        this.engine.get().stats().was_no_drop();
+        this.engine.get().stats().is_no_drop();
         this.notice_sent.store(false, Release);
         // If it is queued already, it will see what this notice is about.
-        let _ = system_default().enqueue(ARef::from(this));
+        let _ = this.engine.get().workqueue().enqueue(ARef::from(this));
     }
 
     /// Called by one context at a time, a work item does not overlap with itself.
@@ -220,7 +232,7 @@ impl Reserve {
 }
 
 #[pinned_drop]
-impl PinnedDrop for Reserve {
+impl PinnedDrop for SpareBlocks {
     fn drop(self: Pin<&mut Self>) {
         // After this no notice is under way.
         self.engine.get().barrier();

@@ -10,14 +10,12 @@ use super::handle::{
     Object, //
 };
 use crate::abstractions::task::is_dead;
-use kernel::{
-    sync::aref::ARef,
-    task::Task, //
-};
+use kernel::task::Task;
 
-impl Object for Task {
-    fn try_get(&self) -> Option<ARef<Self>> {
-        (!is_dead(self)).then(|| self.into())
+// SAFETY: `put_task_struct()` calls `call_rcu()` at most.
+unsafe impl Object for Task {
+    fn is_dying(&self) -> bool {
+        is_dead(self)
     }
 }
 

@@ -16,6 +16,16 @@ bool kptr_defer_helper_irqs_disabled(void)
 	return irqs_disabled();
 }
 
+void kptr_defer_helper_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void kptr_defer_helper_preempt_enable(void)
+{
+	preempt_enable();
+}
+
 void kptr_defer_helper_cond_resched(void)
 {
 	cond_resched();
@@ -36,9 +46,15 @@ bool kptr_defer_helper_llist_empty(const struct llist_head *head)
 	return llist_empty(head);
 }
 
-void kptr_defer_helper_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *))
+void kptr_defer_helper_init_irq_work_hard(struct irq_work *work,
+					  void (*func)(struct irq_work *))
 {
-	init_irq_work(work, func);
+	*work = IRQ_WORK_INIT_HARD(func);
+}
+
+struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0, name);
 }
 
 void *kptr_defer_helper_kmalloc_nolock(size_t size)

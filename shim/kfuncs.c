@@ -111,7 +111,8 @@ int kptr_defer_register_kfuncs(struct module *owner)
 	};
 	int i, ret;
 
-	if (!kptr_defer_has_btf(owner))
+	/* Built in, there is no module, and the BTF is that of vmlinux. */
+	if (owner && !kptr_defer_has_btf(owner))
 		return -ENOENT;
 
 	ret = register_btf_id_dtor_kfuncs(dtors, ARRAY_SIZE(dtors), owner);

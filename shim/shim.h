@@ -14,6 +14,7 @@
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/sched/task.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 #include <linux/workqueue.h>
@@ -32,6 +33,11 @@ struct kptr_defer_task {
 	struct kptr_defer_slot slot;
 };
 
+/* The debugfs file. */
+struct dentry *kptr_defer_stats_file_create(void);
+void kptr_defer_stats_file_remove(struct dentry *dir);
+void kptr_defer_rust_stats_show(struct seq_file *m);
+
 /* Registers kfuncs and destructors with BPF, in module init only. */
 int kptr_defer_register_kfuncs(struct module *owner);
 
@@ -42,11 +48,15 @@ void kptr_defer_rust_task_release(struct kptr_defer_task *handle);
 /* Helpers, see helpers.c. */
 bool kptr_defer_helper_in_nmi(void);
 bool kptr_defer_helper_irqs_disabled(void);
+void kptr_defer_helper_preempt_disable(void);
+void kptr_defer_helper_preempt_enable(void);
 void kptr_defer_helper_cond_resched(void);
 bool kptr_defer_helper_llist_add(struct llist_node *node, struct llist_head *head);
 struct llist_node *kptr_defer_helper_llist_del_all(struct llist_head *head);
 bool kptr_defer_helper_llist_empty(const struct llist_head *head);
-void kptr_defer_helper_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *));
+void kptr_defer_helper_init_irq_work_hard(struct irq_work *work,
+					  void (*func)(struct irq_work *));
+struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name);
 void *kptr_defer_helper_kmalloc_nolock(size_t size);
 unsigned long kptr_defer_helper_alloc_percpu_u64(void);
 void kptr_defer_helper_free_percpu_u64(unsigned long numbers);
