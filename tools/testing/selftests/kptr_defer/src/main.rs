@@ -23,6 +23,7 @@ mod workload;
 mod acquire;
 mod c_api;
 mod contexts;
+mod hotplug;
 mod load;
 mod maps;
 mod sources;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         contexts::tests(),
         maps::tests(&sources),
         teardown::tests(&sources),
+        hotplug::tests(&sources),
         acquire::tests(),
         c_api::tests(),
     ]

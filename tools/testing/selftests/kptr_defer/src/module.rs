@@ -176,6 +176,11 @@ impl KptrDefer {
 
     /// Waits until every handle is given back and every drop is done.
     pub fn settled(&self) -> Outcome<Stats> {
+        self.settled_but(0)
+    }
+
+    /// Waits until every drop is done, and at most that many handles are left.
+    pub fn settled_but(&self, left: u64) -> Outcome<Stats> {
         let start = Instant::now();
         loop {
             let stats = Stats::read()?;
@@ -184,7 +189,7 @@ impl KptrDefer {
                 stats.get("deferred")?,
                 stats.get("drained")?,
             );
-            if live == 0 && deferred == drained {
+            if live <= left && deferred == drained {
                 return Ok(stats);
             }
             check!(

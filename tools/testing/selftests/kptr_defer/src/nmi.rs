@@ -140,6 +140,14 @@ pub fn send_ipis(rounds: u32) -> Outcome {
     }
 }
 
+/// NMI IPIs to one CPU until it has gone offline.
+pub fn storm_until_offline(cpu: u32) -> Outcome {
+    Ok(fs::write(
+        debugfs("kptr_defer_test_nmi/storm"),
+        cpu.to_string(),
+    )?)
+}
+
 fn breakpoint() -> nmi_source::Result<u64> {
     kernel_symbol("__x64_sys_getppid")
 }

@@ -13,6 +13,7 @@ use crate::{
         Test, //
     },
     module::{
+        debugfs,
         remove,
         KptrDefer,
         Stats, //
@@ -25,6 +26,7 @@ use libbpf_rs::{
     MapHandle, //
 };
 use std::{
+    fs::File,
     io::ErrorKind,
     thread::sleep,
     time::Duration, //
@@ -64,6 +66,10 @@ pub fn tests(sources: &[Source]) -> Vec<Test> {
     tests.push(Test::new(
         "teardown: unload refused while a map holds handles, clean after, no NMI",
         unload_refused,
+    ));
+    tests.push(Test::new(
+        "teardown: unload refused while the stats are open, clean after, no NMI",
+        unload_refused_to_reader,
     ));
     tests
 }
@@ -125,14 +131,27 @@ fn unload_refused() -> Outcome {
     let map = filled_map("array")?;
     // Long enough for the program to be gone: it is the map that holds the module.
     for _ in 0..5 {
-        match remove("kptr_defer") {
-            Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::ResourceBusy) => (),
-            Err(err) => return failed(format!("unload was refused, but with: {err}")),
-            Ok(()) => return failed("kptr_defer was unloaded under a map with handles"),
-        }
+        refused("a map with handles")?;
         sleep(Duration::from_millis(100));
     }
     check!(Stats::read()?.get("handles_live")? > 0);
     drop(map);
     module.unload()
+}
+
+/// Closing the file after the module is gone would read what was in the module.
+fn unload_refused_to_reader() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let stats = File::open(debugfs("kptr_defer/stats"))?;
+    refused("a reader of its stats")?;
+    drop(stats);
+    module.unload()
+}
+
+fn refused(user: &str) -> Outcome {
+    match remove("kptr_defer") {
+        Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::ResourceBusy) => Ok(()),
+        Err(err) => failed(format!("unload was refused, but with: {err}")),
+        Ok(()) => failed(format!("kptr_defer was unloaded under {user}")),
+    }
 }

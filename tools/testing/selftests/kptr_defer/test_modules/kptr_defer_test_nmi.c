@@ -47,6 +47,9 @@ static const struct btf_kfunc_id_set kfunc_set = {
 /* The CPUs that an NMI of ours is on its way to. */
 static struct cpumask awaited;
 
+/* While it storms all NMIs are taken for ours: they are more than are awaited. */
+static bool storming;
+
 static noinline void kptr_defer_test_nmi_point(void)
 {
 	barrier();
@@ -54,7 +57,8 @@ static noinline void kptr_defer_test_nmi_point(void)
 
 static int handle_nmi(unsigned int type, struct pt_regs *regs)
 {
-	if (!cpumask_test_and_clear_cpu(raw_smp_processor_id(), &awaited))
+	if (!cpumask_test_and_clear_cpu(raw_smp_processor_id(), &awaited) &&
+	    !READ_ONCE(storming))
 		return NMI_DONE;
 	kptr_defer_test_nmi_point();
 	return NMI_HANDLED;
@@ -73,6 +77,24 @@ static int send_to_all(void)
 	return patience < 0 ? -ETIMEDOUT : 0;
 }
 
+/* To one CPU until it is offline; the last ones may arrive or not. */
+static int storm(u64 cpu)
+{
+	unsigned long end = jiffies + 10 * HZ;
+
+	if (cpu >= nr_cpu_ids)
+		return -EINVAL;
+	WRITE_ONCE(storming, true);
+	while (cpu_online(cpu) && time_before(jiffies, end)) {
+		__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
+		udelay(50);
+		cond_resched();
+	}
+	msleep(20);
+	WRITE_ONCE(storming, false);
+	return cpu_online(cpu) ? -ETIMEDOUT : 0;
+}
+
 static int start_source(void)
 {
 	return register_nmi_handler(NMI_LOCAL, handle_nmi, 0, HANDLER_NAME);
@@ -86,6 +108,11 @@ static void stop_source(void)
 #else
 
 static int send_to_all(void)
+{
+	return -EOPNOTSUPP;
+}
+
+static int storm(u64 cpu)
 {
 	return -EOPNOTSUPP;
 }
@@ -115,6 +142,12 @@ static int send_set(void *data, u64 rounds)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(send_fops, NULL, send_set, "%llu\n");
 
+static int storm_set(void *data, u64 cpu)
+{
+	return storm(cpu);
+}
+DEFINE_DEBUGFS_ATTRIBUTE(storm_fops, NULL, storm_set, "%llu\n");
+
 static struct dentry *dir;
 
 static int __init test_nmi_init(void)
@@ -129,6 +162,7 @@ static int __init test_nmi_init(void)
 		return err;
 	dir = debugfs_create_dir("kptr_defer_test_nmi", NULL);
 	debugfs_create_file_unsafe("send", 0200, dir, NULL, &send_fops);
+	debugfs_create_file_unsafe("storm", 0200, dir, NULL, &storm_fops);
 	return 0;
 }
 module_init(test_nmi_init);
