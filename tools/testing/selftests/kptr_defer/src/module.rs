@@ -190,7 +190,8 @@ impl KptrDefer {
                 stats.get("drained")?,
             );
             if live <= left && deferred == drained {
-                return Ok(stats);
+                // The numbers of one reading are not of one moment.
+                return Stats::read();
             }
             check!(
                 start.elapsed() < PATIENCE,
