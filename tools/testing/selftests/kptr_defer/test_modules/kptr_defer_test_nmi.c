@@ -87,8 +87,7 @@ static int storm(u64 cpu)
 	WRITE_ONCE(storming, true);
 	while (cpu_online(cpu) && time_before(jiffies, end)) {
 		__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
-		udelay(50);
-		cond_resched();
+		usleep_range(20, 50);
 	}
 	msleep(20);
 	WRITE_ONCE(storming, false);
