@@ -30,9 +30,10 @@ key_of() { sha256sum | cut -c1-12; }
 # what is then the exit status.
 attend() {
 	local label=$1 pid=$2 start=$SECONDS next_sign=30 traps
-	# A background command of a script does not get the terminal's Ctrl-C.
-	traps=$(trap -p INT TERM)
-	trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+	# A background command of a script does not get the terminal's Ctrl-C, and unshare
+	# ignores gentler signals.
+	traps=$(trap -p INT TERM HUP)
+	trap 'kill -KILL -- "-$pid" 2>/dev/null || kill "$pid"; wait "$pid"; exit 130' INT TERM HUP
 	while kill -0 "$pid" 2>/dev/null; do
 		if [ -t 2 ]; then
 			printf '\r  %-9s %s … %ds' "${label%% *}" "${label#* }" $((SECONDS - start)) >&2
@@ -43,7 +44,7 @@ attend() {
 		sleep 0.2
 	done
 	[ ! -t 2 ] || printf '\r\033[K' >&2
-	trap - INT TERM
+	trap - INT TERM HUP
 	eval "$traps"
 	wait "$pid"
 }
@@ -54,7 +55,10 @@ logged() {
 	local label=$1 log=$2 start=$SECONDS
 	shift 2
 	mkdir -p "$(dirname "$log")"
+	# In a process group of its own.
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
+	set +m
 	if attend "$label" $!; then
 		say "${label%% *}" "${label#* } ($((SECONDS - start))s)"
 		return 0
@@ -78,7 +82,9 @@ made_once() {
 	(
 		flock 9
 		! made "$folder" || exit 0
-		trap 'made "$folder" || rm -rf "$folder"; rm -f "$folder.lock"' EXIT
+		# What has just been killed may still be writing.
+		trap 'made "$folder" || rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }
+			rm -f "$folder.lock"' EXIT
 		trap 'exit 130' INT TERM
 		rm -rf "$folder"
 		mkdir "$folder"
