@@ -72,9 +72,10 @@ impl kernel::Module for KptrDefer {
 
         let engine = Arc::new(ENGINE.init(Engine::new(when, budget))?, GFP_KERNEL)?;
         let reserve = RESERVE.init(Reserve::new(engine.clone()))?;
-        let stats = StatsFile::new(engine.clone());
-        // Last: a program may use them as soon as the module is live.
+        // The last that can fail: what has been handed out by then, nobody can use before the module
+        // is live. An open file would stay.
         objects::register(module)?;
+        let stats = StatsFile::new(engine.clone());
 
         pr_info!(
             "version {} loaded: defer_when={} budget={}\n",

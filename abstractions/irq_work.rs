@@ -29,7 +29,8 @@
 //! There, too, the handler runs in hard interrupt context (`IRQ_WORK_INIT_HARD()`), and can take raw
 //! locks only. The plain kind runs in the `irq_work/N` thread of the CPU. That is parked before the
 //! CPU goes offline: what an NMI queues there afterwards stays pending, and so cannot be queued
-//! anywhere else, until the CPU comes back.
+//! anywhere else, until the CPU comes back. What is queued in interrupts is flushed as one of the last
+//! things that a CPU does (`smpcfd_dying_cpu()`); after that, nothing must be queued on it.
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
@@ -89,12 +90,12 @@ impl<H: Handler> IrqWork<H> {
     where
         E: From<core::convert::Infallible>,
     {
-        // INVARIANT: `init_irq_work_hard()` initialises the work with `Self::run`.
+        // INVARIANT: `init_irq_work_in_interrupt()` initialises the work with `Self::run`.
         pin_init!(Self {
             handler <- handler,
             work <- Opaque::ffi_init(|work| {
                 // SAFETY: `work` is valid for writes.
-                unsafe { bindings::init_irq_work_hard(work, Some(Self::run)) }
+                unsafe { bindings::init_irq_work_in_interrupt(work, Some(Self::run)) }
             }),
         }? E)
     }

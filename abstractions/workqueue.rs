@@ -5,14 +5,12 @@
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use crate::bindings;
-use core::{
-    ops::Deref,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     prelude::*,
     workqueue::{
         Queue,
+        RawWorkItem,
         Work, //
     },
 };
@@ -38,14 +36,14 @@ impl ReclaimQueue {
         // INVARIANT: It has just been allocated.
         NonNull::new(queue).map(Self).ok_or(ENOMEM)
     }
-}
 
-impl Deref for ReclaimQueue {
-    type Target = Queue;
-
-    fn deref(&self) -> &Queue {
+    /// Enqueues a work item, as [`Queue::enqueue`] does.
+    pub fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
         // SAFETY: By the type invariant the workqueue is valid, as long as this.
-        unsafe { Queue::from_raw(self.0.as_ptr()) }
+        unsafe { Queue::from_raw(self.0.as_ptr()) }.enqueue(work)
     }
 }
 

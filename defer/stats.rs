@@ -49,8 +49,8 @@ impl Gauge {
 /// How long drops have waited, by powers of two.
 ///
 /// A drop that finds the queue empty notes the time, as it raises the `irq_work` anyway. That runs on
-/// the same CPU, so a note on each CPU tells it how long the oldest drop of its batch has waited. A
-/// raise whose drop another drainer took first gives no sample.
+/// the same CPU, so a note on each CPU tells it how long the oldest drop of its batch has waited. When
+/// another drainer has taken that drop first, the wait may be told of the next one, or of none.
 pub(crate) struct Latency {
     /// When this CPU last raised the `irq_work`; zero once that has been looked at.
     raised_ns: PerCpuU64,

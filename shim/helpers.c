@@ -46,10 +46,14 @@ bool kptr_defer_helper_llist_empty(const struct llist_head *head)
 	return llist_empty(head);
 }
 
-void kptr_defer_helper_init_irq_work_hard(struct irq_work *work,
-					  void (*func)(struct irq_work *))
+/* In interrupt context on all kernels: elsewhere than on RT the plain kind is. */
+void kptr_defer_helper_init_irq_work_in_interrupt(struct irq_work *work,
+						  void (*func)(struct irq_work *))
 {
-	*work = IRQ_WORK_INIT_HARD(func);
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		*work = IRQ_WORK_INIT_HARD(func);
+	else
+		*work = IRQ_WORK_INIT(func);
 }
 
 struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name)

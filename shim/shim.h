@@ -54,8 +54,8 @@ void kptr_defer_helper_cond_resched(void);
 bool kptr_defer_helper_llist_add(struct llist_node *node, struct llist_head *head);
 struct llist_node *kptr_defer_helper_llist_del_all(struct llist_head *head);
 bool kptr_defer_helper_llist_empty(const struct llist_head *head);
-void kptr_defer_helper_init_irq_work_hard(struct irq_work *work,
-					  void (*func)(struct irq_work *));
+void kptr_defer_helper_init_irq_work_in_interrupt(struct irq_work *work,
+						  void (*func)(struct irq_work *));
 struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name);
 void *kptr_defer_helper_kmalloc_nolock(size_t size);
 unsigned long kptr_defer_helper_alloc_percpu_u64(void);
