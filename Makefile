@@ -11,10 +11,10 @@ export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 all: modules
 
 ## Building for a kernel
-modules:	## kptr_defer.ko, for the running kernel, KDIR= or KERNEL=
+modules:	## kptr_defer.ko and kptr_defer_guard.ko, for the running kernel, KDIR= or KERNEL=
 	$(Q)scripts/build
 
-install:	## installs it where modprobe finds it, as root
+install:	## installs them where modprobe finds them, as root
 	$(Q)scripts/build install
 
 rust-metadata:	## what Debian's headers lack for building Rust modules
@@ -45,7 +45,7 @@ rustfmt:	## formats the Rust sources
 
 ## Cleaning up
 clean:	## removes all that was built
-	$(Q)rm -rf build kptr_defer.ko
+	$(Q)rm -rf build kptr_defer.ko kptr_defer_guard.ko
 
 distclean: clean	## also removes the cache: tool chain, kernels, metadata
 	$(Q)scripts/build forget-cache

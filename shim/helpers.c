@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Inline functions and macros of the kernel, as functions that Rust can call.
- * Rust sees them without their prefix.
+ * Rust sees them without their prefix. What is exported, the guard calls, too.
  */
+
+#include <linux/export.h>
 
 #include "shim.h"
 
@@ -10,6 +12,7 @@ bool kptr_defer_helper_in_nmi(void)
 {
 	return in_nmi();
 }
+EXPORT_SYMBOL_GPL(kptr_defer_helper_in_nmi);
 
 bool kptr_defer_helper_irqs_disabled(void)
 {
@@ -79,16 +82,19 @@ unsigned long kptr_defer_helper_alloc_percpu_u64(void)
 {
 	return (__force unsigned long)alloc_percpu(u64);
 }
+EXPORT_SYMBOL_GPL(kptr_defer_helper_alloc_percpu_u64);
 
 void kptr_defer_helper_free_percpu_u64(unsigned long numbers)
 {
 	free_percpu(percpu_u64(numbers));
 }
+EXPORT_SYMBOL_GPL(kptr_defer_helper_free_percpu_u64);
 
 void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers)
 {
 	this_cpu_inc(*percpu_u64(numbers));
 }
+EXPORT_SYMBOL_GPL(kptr_defer_helper_this_cpu_inc_u64);
 
 u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number)
 {
@@ -104,6 +110,7 @@ u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers)
 		sum += READ_ONCE(*per_cpu_ptr(percpu_u64(numbers), cpu));
 	return sum;
 }
+EXPORT_SYMBOL_GPL(kptr_defer_helper_percpu_sum_u64);
 
 /*
  * Nobody can find it any more; it waits for its RCU grace period, or is past that.

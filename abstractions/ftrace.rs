@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hooks on the entry of kernel functions.
+//!
+//! A [`Hook`] is called before the function that it is attached to, in whatever context that is called
+//! in, and may change the function's argument, or what is called in its place.
+//!
+//! # Together with others
+//!
+//! A function may have any number of hooks, of which one at most [`REDIRECTS`](Hook::REDIRECTS):
+//! that is how livepatches work, too (`FTRACE_OPS_FL_IPMODIFY`). BPF's fentry and fexit programs come
+//! after all hooks, and then call what the hooks have redirected to.
+//!
+//! # Recursion
+//!
+//! A hook is called again if it runs into the function it is attached to. It is not left out for
+//! that (no `FTRACE_OPS_FL_RECURSION`), so it has to be fit for it.
+//!
+//! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
+
+use super::kernel_function::KernelFunction;
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    ffi::c_ulong,
+    prelude::*,
+    types::Opaque,
+    warn_on, //
+};
+
+/// What is called before a function.
+pub trait Hook: 'static {
+    /// Whether it may call [`Call::redirect`].
+    const REDIRECTS: bool;
+
+    /// Context: any that the function is called in.
+    fn called(call: &mut Call);
+}
+
+/// A call of a function that has a hook, before it has begun.
+///
+/// # Invariants
+///
+/// It wraps the `struct ftrace_regs` of a call, with the function's arguments.
+#[repr(transparent)]
+pub struct Call(Opaque<bindings::ftrace_regs>);
+
+impl Call {
+    /// The function's first argument.
+    #[inline(always)]
+    pub fn argument(&self) -> usize {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ftrace_regs_argument(self.0.get()) }
+    }
+
+    /// Replaces the function's first argument.
+    ///
+    /// # Safety
+    ///
+    /// The function may be called with that in place of what it has been called with.
+    #[inline(always)]
+    pub unsafe fn set_argument(&mut self, argument: usize) {
+        // SAFETY: By the type invariant. The caller promises the rest.
+        unsafe { bindings::ftrace_regs_set_argument(self.0.get(), argument) };
+    }
+
+    /// Where the call goes.
+    #[inline(always)]
+    pub fn destination(&self) -> usize {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ftrace_regs_ip(self.0.get()) }
+    }
+
+    /// Calls something else in the function's place.
+    ///
+    /// # Safety
+    ///
+    /// The hook [`REDIRECTS`](Hook::REDIRECTS), and `destination` is a function that may be called in
+    /// the other's place, with its arguments.
+    #[inline(always)]
+    pub unsafe fn redirect(&mut self, destination: usize) {
+        // SAFETY: By the type invariant. The caller promises the rest.
+        unsafe { bindings::ftrace_regs_set_ip(self.0.get(), destination) };
+    }
+}
+
+/// A hook that is attached to a function, until this is dropped.
+///
+/// # Invariants
+///
+/// `ops` is initialised, with [`Self::called`] for its function, and registered.
+pub struct Attachment<H: Hook> {
+    ops: Pin<KBox<Opaque<bindings::ftrace_ops>>>,
+    _hook: PhantomData<H>,
+}
+
+// SAFETY: It can be detached from any thread.
+unsafe impl<H: Hook> Send for Attachment<H> {}
+
+impl<H: Hook> Attachment<H> {
+    /// Attaches the hook.
+    ///
+    /// `EBUSY` if it redirects, and there is another one at the function that does; or if the sysctl
+    /// `kernel.ftrace_enabled` is off. While there are hooks it cannot be turned off.
+    ///
+    /// Context: process context, may sleep.
+    pub fn new(function: KernelFunction) -> Result<Self> {
+        let ops = KBox::pin_init(
+            Opaque::ffi_init(|ops| {
+                // SAFETY: `ops` is valid for writes.
+                unsafe { bindings::ftrace_ops_init(ops, Some(Self::called), H::REDIRECTS) }
+            }),
+            GFP_KERNEL,
+        )?;
+        let filtered =
+            // SAFETY: The ops are initialised.
+            to_result(unsafe { bindings::ftrace_set_filter_ip(ops.get(), function.address(), 0, 0) });
+        let registered = filtered.and_then(|()| {
+            // SAFETY: The ops are initialised, and stay where they are until they are unregistered.
+            to_result(unsafe { bindings::register_ftrace_function(ops.get()) })
+        });
+        if let Err(err) = registered {
+            // SAFETY: The ops are not registered.
+            unsafe { bindings::ftrace_free_filter(ops.get()) };
+            return Err(err);
+        }
+        // INVARIANT: As done above.
+        Ok(Self {
+            ops,
+            _hook: PhantomData,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// For ftrace only: `regs` is that of a call.
+    unsafe extern "C" fn called(
+        _ip: c_ulong,
+        _parent_ip: c_ulong,
+        _ops: *mut bindings::ftrace_ops,
+        regs: *mut bindings::ftrace_regs,
+    ) {
+        // INVARIANT: The caller promises that.
+        // SAFETY: ftrace lends it to its callbacks, one after the other; the wrapper is transparent.
+        H::called(unsafe { &mut *regs.cast::<Call>() });
+    }
+}
+
+impl<H: Hook> Drop for Attachment<H> {
+    /// Waits for the calls of the hook that are under way, and for what they have redirected to. May
+    /// sleep.
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the ops are registered.
+        let err = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
+        // Only ftrace itself being broken makes this fail.
+        warn_on!(err != 0);
+        // SAFETY: The ops are not registered any more.
+        unsafe { bindings::ftrace_free_filter(self.ops.get()) };
+    }
+}

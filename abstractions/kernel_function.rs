@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Functions of the kernel, by their names.
+//!
+//! C headers: [`include/linux/kprobes.h`](srctree/include/linux/kprobes.h),
+//! [`include/linux/kallsyms.h`](srctree/include/linux/kallsyms.h)
+
+use crate::bindings;
+use kernel::{
+    error::from_err_ptr,
+    prelude::*,
+    str::CStr, //
+};
+
+/// Where a function of the kernel begins.
+///
+/// # Invariants
+///
+/// The address is that of the entry of a function in the kernel's text.
+#[derive(Clone, Copy)]
+pub struct KernelFunction(usize);
+
+impl KernelFunction {
+    /// Looks for a function that can be probed.
+    ///
+    /// `ENOENT` if the kernel has none of this name, `EADDRNOTAVAIL` if it has more than one.
+    ///
+    /// Context: process context, may sleep.
+    pub fn find(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is a C string.
+        let entry = from_err_ptr(unsafe { bindings::function_entry(name.as_char_ptr()) })?;
+        // INVARIANT: It is the entry.
+        Ok(Self(entry as usize))
+    }
+
+    /// The address.
+    pub fn address(self) -> usize {
+        self.0
+    }
+}
