@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install rust-metadata demo check selftest vm clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install rust-metadata demo check selftest bench vm clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -29,6 +29,9 @@ vm:	## a shell in the machine, with the module loaded
 
 selftest:	## the kselftest
 	$(Q)scripts/in-vm selftest
+
+bench:	## what it costs, in instructions
+	$(Q)scripts/in-vm bench
 
 ## Checking it
 check:	## every test there is
