@@ -24,6 +24,24 @@
  *			kptr_defer_drop(&thing->slot, thing_free);
  *	}
  *
+ * An object that is somebody else's may have memory that nothing uses before its
+ * last reference is gone: the rcu_head that frees it, for one. There the slot can
+ * be, and what is queued is the last reference itself, still held:
+ *
+ *	static void their_put_now(struct kptr_defer_slot *slot)
+ *	{
+ *		their_put(container_of((struct rcu_head *)slot, struct theirs, rcu));
+ *	}
+ *
+ *	void their_put_any_context(struct theirs *theirs)
+ *	{
+ *		if (!refcount_dec_not_one(&theirs->refs))
+ *			kptr_defer_drop((struct kptr_defer_slot *)&theirs->rcu, their_put_now);
+ *	}
+ *
+ * defer/borrowed.rs says when that is sound; the guard does it for tasks and
+ * cgroups.
+ *
  * A module that has ever called kptr_defer_drop() calls kptr_defer_barrier() in
  * its exit function, after the last drop and before its code goes away.
  */
