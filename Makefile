@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install rust-metadata demo check selftest bench vm clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install rust-metadata demo check selftest bench vm model clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -36,6 +36,9 @@ bench:	## what it costs, in instructions
 ## Checking it
 check:	## every test there is
 	$(Q)scripts/check
+
+model:	## the borrowed node, under all interleavings
+	$(Q)tests/model/run
 
 clippy:	## the kernel's lints for Rust; any warning fails
 	$(Q)scripts/build clippy

@@ -20,15 +20,15 @@
 //! # Why it is sound
 //!
 //! - *Nobody frees the object while it is on the queue*: the queue holds a counted reference.
-//! - *Nobody uses the node's memory meanwhile*: the object itself uses it after its last reference
-//!   only, and the queue holds one.
+//! - *Nobody uses the node's memory meanwhile*: it is used after the last reference, or by who holds
+//!   a reference of its own until it is done with it; and the queue holds the only one.
 //! - *It is queued at most once*: who drops a reference holds it until then. While the queue holds
 //!   one, that makes two, so that what is dropped is not the last.
 //! - *The drain may find others holding references*: then its own is an ordinary one, and the last is
 //!   theirs to queue again. The node is free for that: the queue has taken it off, and does not touch
-//!   it after it has called the destructor.
+//!   it after it has given back its reference.
 //!
-//! `tests/model` checks this with loom, on this file.
+//! `tests/model` checks this with loom, on this file, and the memory orders with herd7.
 
 use crate::bindings::{
     kptr_defer_drop,
@@ -44,9 +44,11 @@ use core::ptr::NonNull;
 /// - [`put_unless_last`](Self::put_unless_last) finds out that it is the last, and leaves it, in one
 ///   atomic step; and gives it back in one otherwise.
 /// - [`idle_memory`](Self::idle_memory) is a valid slot that nothing else reads or writes while the
-///   count is not zero, in every kernel that this is built for.
-/// - [`put`](Self::put) is fit for hard interrupt context, on `PREEMPT_RT` for process context, and
-///   orders what has been done before it before the end of the object.
+///   count is not zero, but who holds a reference until it is done with it; in every kernel that this
+///   is built for.
+/// - What was done before a reference was given back, by either function, is over for whoever
+///   `put_unless_last` then tells that theirs is the last, and before the end of the object.
+/// - [`put`](Self::put) is fit for hard interrupt context, on `PREEMPT_RT` for process context.
 pub(crate) unsafe trait LastReference {
     /// Gives back a reference, unless it is the last; tells whether it has.
     ///

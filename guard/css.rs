@@ -2,11 +2,11 @@
 
 //! Cgroups and memory cgroups, both held by the count of a css (`struct cgroup_subsys_state`).
 //!
-//! `css->destroy_work`, which shares a union with `destroy_rwork`, is idle while anybody but the cgroup
-//! core holds a reference and that is the last (Linux 7.2 and 7.3): `css_release()` queues it when there
-//! is none left, and what comes after that goes on with it. Before, only `css_killed_ref_fn()` queues
-//! it, to take a css offline, under a reference of its own (`kill_css_finish()`), which that work gives
-//! back as its last step.
+//! `css->destroy_work`, which shares a union with `destroy_rwork`, is idle while the last reference is
+//! held (Linux 7.2 and 7.3): `css_release()` queues it when there is none left, and what comes after
+//! that goes on with it. Before, `css_killed_ref_fn()` queues it, to take a css offline, under a
+//! reference of its own (`kill_css_finish()`), which that work gives back when it is done with that
+//! css. `css_create()` queues it for a css that it could not make, and that nobody has seen.
 
 use crate::{
     bindings::{
@@ -23,7 +23,8 @@ use kernel::str::CStr;
 
 // SAFETY: All who take a reference without having one use `percpu_ref_tryget()`. Whether a reference
 // is the last is known in atomic mode only, where `atomic_long_add_unless()` is one atomic step; the
-// mode does not change in an RCU read section. The head of this file says who uses `destroy_work`. The
+// mode does not change in an RCU read section. Giving back is a full barrier, or followed by a grace
+// period; finding the last is an acquire. The head of this file says who uses `destroy_work`. The
 // last put calls `queue_work()`, which may be called in hard interrupt context.
 unsafe impl LastReference for cgroup_subsys_state {
     #[inline(always)]

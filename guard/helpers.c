@@ -87,7 +87,11 @@ void kptr_defer_guard_helper_ftrace_regs_set_ip(struct ftrace_regs *regs,
 /* As put_task_struct_rcu_user() in kernel/exit.c, but for the last reference. */
 bool kptr_defer_guard_helper_task_put_unless_last(struct task_struct *task)
 {
-	return refcount_dec_not_one(&task->rcu_users);
+	if (refcount_dec_not_one(&task->rcu_users))
+		return true;
+	/* Whoever held it before is done with its memory: the drain, for one. */
+	smp_acquire__after_ctrl_dep();
+	return false;
 }
 
 struct kptr_defer_slot *kptr_defer_guard_helper_task_slot(struct task_struct *task)
@@ -134,6 +138,8 @@ bool kptr_defer_guard_helper_css_put_unless_last(struct cgroup_subsys_state *css
 	else
 		put = atomic_long_add_unless(&css->refcnt.data->count, -1, 1);
 	rcu_read_unlock();
+	if (!put)
+		smp_acquire__after_ctrl_dep();	/* as for a task */
 	return put;
 }
 
