@@ -8,7 +8,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* What came of the tasks and cgroups. All of .bss; read as struct Observed by main.rs. */
 struct observed {
-	__u64 nmis;
+	__u64 breakpoints_in_nmi;
 	__u64 call_rcu_in_nmi;
 	__u64 queue_work_in_nmi;
 	__u64 tasks_freed;
@@ -31,56 +31,38 @@ struct {
 	__type(value, __u8);
 } cgroups SEC(".maps");
 
-/* Whether this CPU is in an NMI: that of a debug register, on x86. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} in_nmi SEC(".maps");
+/*
+ * What in_nmi() looks at. The bits moved in Linux 7.3, to make room for the count of
+ * local_interrupt_disable().
+ */
+#define NMI_MASK 0x70000000
+#define NMI_MASK_BEFORE 0x00f00000
 
-static __always_inline __u64 *nmi_of_this_cpu(void)
+extern const int __preempt_count __ksym;
+extern const unsigned long local_interrupt_disable_state __ksym __weak;
+
+static __always_inline bool in_nmi(void)
 {
-	__u32 key = 0;
+	const int *count = bpf_this_cpu_ptr(&__preempt_count);
 
-	return bpf_map_lookup_elem(&in_nmi, &key);
+	if (bpf_ksym_exists(&local_interrupt_disable_state))
+		return *count & NMI_MASK;
+	return *count & NMI_MASK_BEFORE;
 }
 
-static __always_inline void set_in_nmi(__u64 value)
-{
-	__u64 *nmi = nmi_of_this_cpu();
-
-	if (nmi)
-		*nmi = value;
-}
-
-static __always_inline bool is_in_nmi(void)
-{
-	__u64 *nmi = nmi_of_this_cpu();
-
-	return nmi && *nmi;
-}
-
-/* Called by exc_debug_kernel(), behind irqentry_nmi_enter(). */
+/* Handles the debug registers. That it is in NMI then shows that in_nmi() works. */
 SEC("fentry/hw_breakpoint_exceptions_notify")
-int BPF_PROG(nmi_begins)
+int BPF_PROG(breakpoint_hit)
 {
-	count(nmis);
-	set_in_nmi(1);
-	return 0;
-}
-
-SEC("fexit/hw_breakpoint_exceptions_notify")
-int BPF_PROG(nmi_ends)
-{
-	set_in_nmi(0);
+	if (in_nmi())
+		count(breakpoints_in_nmi);
 	return 0;
 }
 
 SEC("fentry/call_rcu")
 int BPF_PROG(call_rcu_called)
 {
-	if (is_in_nmi())
+	if (in_nmi())
 		count(call_rcu_in_nmi);
 	return 0;
 }
@@ -88,7 +70,7 @@ int BPF_PROG(call_rcu_called)
 SEC("fentry/queue_work_on")
 int BPF_PROG(queue_work_called)
 {
-	if (is_in_nmi())
+	if (in_nmi())
 		count(queue_work_in_nmi);
 	return 0;
 }

@@ -60,10 +60,13 @@ fn run() -> Result<Vec<String>> {
     let observer = Observer::new()?;
     let program = load("program")?;
     let before = Caught::read()?;
-    match before {
-        None => println!("the kernel alone"),
-        Some(_) => println!("the same program, with kptr_defer_guard loaded"),
-    }
+    println!(
+        "{}",
+        match before {
+            None => "the kernel alone, and a BPF program that gives back last references in NMI",
+            Some(_) => "the same program, with kptr_defer_guard loaded",
+        }
+    );
 
     live_and_die(&program, &observer)?;
     let forgotten = {
@@ -118,7 +121,7 @@ fn run() -> Result<Vec<String>> {
     if !freed(&observed) {
         complaints.push("not all of them were freed".into());
     }
-    if forgotten != 1 || observed.nmis == 0 {
+    if forgotten != 1 || observed.breakpoints_in_nmi == 0 {
         complaints.push("there was no NMI".into());
     }
     println!();
@@ -202,7 +205,7 @@ impl Drop for Children {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Observed {
-    nmis: u64,
+    breakpoints_in_nmi: u64,
     call_rcu_in_nmi: u64,
     queue_work_in_nmi: u64,
     tasks_freed: u64,
