@@ -18,12 +18,34 @@ use libbpf_rs::{
     Object,
     ObjectBuilder,
     PrintLevel,
+    ProgramInput,
     ProgramMut, //
 };
 use std::{
     ffi::OsStr,
+    marker::PhantomData,
     sync::Mutex, //
 };
+
+/// All of the .bss of a BPF object.
+///
+/// # Safety
+///
+/// Any bytes are a valid value.
+pub unsafe trait Globals: Copy {}
+
+/// Reads it, also when the object is closed and only a link keeps its programs.
+pub struct Reader<T: Globals>(MapHandle, PhantomData<T>);
+
+impl<T: Globals> Reader<T> {
+    pub fn read(&self) -> Outcome<T> {
+        let bytes = self.0.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
+        let bytes = bytes.unwrap_or_default();
+        check!(bytes.len() >= size_of::<T>());
+        // SAFETY: Long enough, as just checked, and any bytes are valid.
+        Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+}
 
 /// `struct counted` of bpf/common.bpf.h.
 #[repr(C)]
@@ -39,6 +61,9 @@ pub struct Counted {
     pub last_in_nmi: u64,
     pub call_rcu_in_nmi: u64,
 }
+
+// SAFETY: Numbers.
+unsafe impl Globals for Counted {}
 
 pub struct Bpf(Object);
 
@@ -71,19 +96,28 @@ impl Bpf {
         }
     }
 
-    pub fn counted(&self) -> Outcome<Counted> {
-        let bss = self
+    /// Runs a syscall program with `args` as its context.
+    pub fn call(&self, program: &str, args: &mut [u8]) -> Outcome<u32> {
+        let output = self.program(program)?.test_run(ProgramInput {
+            context_in: (!args.is_empty()).then_some(args),
+            ..ProgramInput::default()
+        })?;
+        Ok(output.return_value)
+    }
+
+    pub fn globals<T: Globals>(&self) -> Outcome<Reader<T>> {
+        match self
             .0
             .maps()
-            .find(|map| map.name().to_string_lossy().ends_with(".bss"));
-        let Some(bss) = bss else {
-            return failed("the BPF object has no .bss");
-        };
-        let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        let bytes = bytes.unwrap_or_default();
-        check!(bytes.len() >= size_of::<Counted>());
-        // SAFETY: Long enough, as just checked, and any bytes are a valid `Counted`.
-        Ok(unsafe { bytes.as_ptr().cast::<Counted>().read_unaligned() })
+            .find(|map| map.name().to_string_lossy().ends_with(".bss"))
+        {
+            Some(bss) => Ok(Reader(MapHandle::try_from(&bss)?, PhantomData)),
+            None => failed("the BPF object has no .bss"),
+        }
+    }
+
+    pub fn counted(&self) -> Outcome<Counted> {
+        self.globals()?.read()
     }
 }
 

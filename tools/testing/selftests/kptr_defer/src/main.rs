@@ -17,12 +17,17 @@ mod kmsg;
 mod ktap;
 mod module;
 mod nmi;
+mod tracing;
 mod workload;
 
 // One file for each theme, with the BPF programs in bpf/<theme>.bpf.c.
 mod acquire;
 mod c_api;
 mod contexts;
+mod guard;
+mod guard_beside;
+mod guard_load;
+mod guard_races;
 mod hotplug;
 mod load;
 mod maps;
@@ -47,6 +52,10 @@ fn main() -> ExitCode {
         hotplug::tests(&sources),
         acquire::tests(),
         c_api::tests(),
+        guard_load::tests(),
+        guard::tests(),
+        guard_beside::tests(),
+        guard_races::tests(),
     ]
     .into_iter()
     .flatten()

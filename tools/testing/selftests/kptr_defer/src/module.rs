@@ -35,11 +35,23 @@ use std::{
 
 pub const NMI_SOURCE: &str = "kptr_defer_test_nmi";
 pub const USER: &str = "kptr_defer_test_user";
+pub const GUARD: &str = "kptr_defer_guard";
+pub const LIVEPATCH: &str = "kptr_defer_test_livepatch";
 const DEBUGFS: &str = "/sys/kernel/debug";
 const NMI_LONGEST: &str = "x86/nmi_longest_ns";
 
 /// Maps are freed asynchronously, and they pin the module.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for it.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
+    let start = Instant::now();
+    while !holds()? {
+        check!(start.elapsed() < PATIENCE, "still not: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
 
 /// What lies beside the executable.
 pub fn built(file: &str) -> io::Result<PathBuf> {
@@ -59,6 +71,24 @@ pub fn debugfs_number(file: &str) -> Outcome<u64> {
 
 pub fn is_loaded(name: &str) -> bool {
     Path::new("/sys/module").join(name).exists()
+}
+
+/// Loads a module that is no file.
+pub fn insert_image(image: &[u8], params: &str) -> io::Result<()> {
+    let params = CString::new(params)?;
+    // SAFETY: That many bytes, and a terminated string.
+    let err = unsafe {
+        libc::syscall(
+            libc::SYS_init_module,
+            image.as_ptr(),
+            image.len(),
+            params.as_ptr(),
+        )
+    };
+    if err != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Loads a module, once.
@@ -111,6 +141,14 @@ impl Loaded {
         match insert(&format!("{name}.ko"), params) {
             Ok(()) => Ok(Loaded(name)),
             Err(err) => failed(format!("cannot load {name}.ko {params}: {err}")),
+        }
+    }
+
+    /// The module is this image instead of its file.
+    pub fn from_image(name: &'static str, image: &[u8]) -> Outcome<Loaded> {
+        match insert_image(image, "") {
+            Ok(()) => Ok(Loaded(name)),
+            Err(err) => failed(format!("cannot load a changed {name}.ko: {err}")),
         }
     }
 
@@ -223,8 +261,8 @@ impl KptrDefer {
 }
 
 thread_local! {
-    /// The parameters that sysfs shows of a kptr_defer that was loaded when the tests began.
-    static FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// What was loaded when the tests began, and the parameters that sysfs shows of it.
+    static FOUND: RefCell<Vec<(&'static str, String)>> = const { RefCell::new(Vec::new()) };
     static NMI_LONGEST_FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -237,20 +275,18 @@ pub fn prepare() -> Result<(), String> {
     if !debugfs("").join("bdi").exists() {
         mount_debugfs().map_err(|err| format!("no debugfs at {DEBUGFS}: {err}"))?;
     }
-    for file in [
-        "kptr_defer.ko",
-        "kptr_defer_test_nmi.ko",
-        "kptr_defer_test_user.ko",
-    ] {
-        let path = built(file).map_err(|err| err.to_string())?;
+    for module in ["kptr_defer", GUARD, NMI_SOURCE, USER, LIVEPATCH] {
+        let path = built(&format!("{module}.ko")).map_err(|err| err.to_string())?;
         if !path.exists() {
             return Err(format!("{} is not built", path.display()));
         }
     }
-    if is_loaded("kptr_defer") {
-        let params = parameters("kptr_defer");
-        remove("kptr_defer").map_err(|err| format!("kptr_defer is in use: {err}"))?;
-        FOUND.set(Some(params));
+    for module in [GUARD, "kptr_defer"] {
+        if is_loaded(module) {
+            let params = parameters(module);
+            remove(module).map_err(|err| format!("{module} is in use: {err}"))?;
+            FOUND.with_borrow_mut(|found| found.push((module, params)));
+        }
     }
     // The kernel finds NMI handlers slow that run on an emulated CPU. x86 only.
     if let Ok(longest) = fs::read_to_string(debugfs(NMI_LONGEST)) {
@@ -268,10 +304,10 @@ pub fn restore() {
     if let Some(longest) = NMI_LONGEST_FOUND.take() {
         let _ = fs::write(debugfs(NMI_LONGEST), longest);
     }
-    if let Some(params) = FOUND.take() {
-        if let Err(err) = insert("kptr_defer.ko", &params) {
+    for (module, params) in FOUND.take().into_iter().rev() {
+        if let Err(err) = insert(&format!("{module}.ko"), &params) {
             note(format!(
-                "kptr_defer was loaded, and cannot be loaded again: {err}"
+                "{module} was loaded, and cannot be loaded again: {err}"
             ));
         }
     }

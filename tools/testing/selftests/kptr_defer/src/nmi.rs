@@ -10,7 +10,10 @@ use crate::{
     },
     module::debugfs,
 };
-use libbpf_rs::Link;
+use libbpf_rs::{
+    Link,
+    ProgramMut, //
+};
 use nmi_source::{
     cycles_interrupt,
     kernel_symbol,
@@ -138,6 +141,22 @@ pub fn send_ipis(rounds: u32) -> Outcome {
         }
         result => Ok(result?),
     }
+}
+
+/// Lets a tracing program run in one round of NMI IPIs; returns when it is done on all CPUs.
+pub fn run_on_ipis(program: &ProgramMut<'_>) -> Outcome {
+    // Not x86: no function for some of them to attach to.
+    send_ipis(1)?;
+    let hook = program.attach()?;
+    send_ipis(1)?;
+    drop(hook);
+    end_of_ipis()
+}
+
+/// Returns when no program is running in an NMI IPI that has been sent before: it is still the same
+/// NMI when the program runs, and there is no other one before its end.
+pub fn end_of_ipis() -> Outcome {
+    send_ipis(1)
 }
 
 /// NMI IPIs to one CPU until it has gone offline.

@@ -131,7 +131,7 @@ fn unload_refused() -> Outcome {
     let map = filled_map("array")?;
     // Long enough for the program to be gone: it is the map that holds the module.
     for _ in 0..5 {
-        refused("a map with handles")?;
+        unload_refused_while("kptr_defer", "a map has handles")?;
         sleep(Duration::from_millis(100));
     }
     check!(Stats::read()?.get("handles_live")? > 0);
@@ -143,15 +143,15 @@ fn unload_refused() -> Outcome {
 fn unload_refused_to_reader() -> Outcome {
     let module = KptrDefer::load("")?;
     let stats = File::open(debugfs("kptr_defer/stats"))?;
-    refused("a reader of its stats")?;
+    unload_refused_while("kptr_defer", "its stats are open")?;
     drop(stats);
     module.unload()
 }
 
-fn refused(user: &str) -> Outcome {
-    match remove("kptr_defer") {
+pub fn unload_refused_while(module: &str, in_use: &str) -> Outcome {
+    match remove(module) {
         Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::ResourceBusy) => Ok(()),
         Err(err) => failed(format!("unload was refused, but with: {err}")),
-        Ok(()) => failed(format!("kptr_defer was unloaded under {user}")),
+        Ok(()) => failed(format!("{module} was unloaded while {in_use}")),
     }
 }

@@ -50,14 +50,17 @@ pub fn tests() -> Vec<Test> {
     )];
     for (program, message) in REJECTED {
         let name = format!("verifier: {program} rejected, no NMI");
-        tests.push(Test::new(name, move || rejected(program, message)));
+        tests.push(Test::new(name, move || {
+            let module = KptrDefer::load("")?;
+            rejected("verifier", program, message)?;
+            module.unload()
+        }));
     }
     tests
 }
 
-fn rejected(program: &str, message: &str) -> Outcome {
-    let module = KptrDefer::load("")?;
-    let loaded = Bpf::load("verifier", &[program]).is_ok();
+pub fn rejected(theme: &str, program: &str, message: &str) -> Outcome {
+    let loaded = Bpf::load(theme, &[program]).is_ok();
     let log = bpf::messages();
     if loaded {
         return failed("the verifier accepted it");
@@ -67,5 +70,5 @@ fn rejected(program: &str, message: &str) -> Outcome {
     };
     note(line);
     check!(log.contains(program));
-    module.unload()
+    Ok(())
 }

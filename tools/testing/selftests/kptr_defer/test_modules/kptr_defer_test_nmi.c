@@ -8,6 +8,7 @@
 
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
+#include <linux/cgroup.h>
 #include <linux/cpu.h>
 #include <linux/cpumask.h>
 #include <linux/debugfs.h>
@@ -15,6 +16,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/preempt.h>
+#include <linux/sched.h>
 
 #ifdef CONFIG_X86_LOCAL_APIC
 #include <asm/apic.h>
@@ -29,10 +31,26 @@ __bpf_kfunc bool kptr_defer_test_in_nmi(void)
 	return in_nmi();
 }
 
+/*
+ * Since 7.2 the kernel calls no destructor in NMI, when a map element is deleted
+ * there for example. These do.
+ */
+__bpf_kfunc void kptr_defer_test_task_dtor(struct task_struct *task, u64 dtor)
+{
+	((void (*)(void *))dtor)(task);
+}
+
+__bpf_kfunc void kptr_defer_test_cgroup_dtor(struct cgroup *cgrp, u64 dtor)
+{
+	((void (*)(void *))dtor)(cgrp);
+}
+
 __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(kfuncs)
 BTF_ID_FLAGS(func, kptr_defer_test_in_nmi)
+BTF_ID_FLAGS(func, kptr_defer_test_task_dtor, KF_RELEASE)
+BTF_ID_FLAGS(func, kptr_defer_test_cgroup_dtor, KF_RELEASE)
 BTF_KFUNCS_END(kfuncs)
 
 static const struct btf_kfunc_id_set kfunc_set = {
@@ -66,7 +84,7 @@ static int handle_nmi(unsigned int type, struct pt_regs *regs)
 
 static int send_to_all(void)
 {
-	int patience = 100 * USEC_PER_MSEC;
+	int patience = 5 * USEC_PER_SEC;
 
 	cpus_read_lock();
 	cpumask_copy(&awaited, cpu_online_mask);

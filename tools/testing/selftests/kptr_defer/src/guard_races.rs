@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guard while others are at work: on the object that is on the queue, on the guard itself, and
+//! on many objects at once.
+
+use crate::{
+    bpf::Bpf,
+    check,
+    guard::{
+        self,
+        last_words,
+        put,
+        put_dying,
+        put_last,
+        Guard,
+        Numbers,
+        Seen,
+        Watch,
+        SLOTS, //
+    },
+    kmsg::Kmsg,
+    ktap::{
+        failed,
+        note,
+        Outcome,
+        Stop,
+        Test, //
+    },
+    module::{
+        eventually,
+        KptrDefer,
+        Loaded,
+        GUARD, //
+    },
+    nmi::{
+        cpus,
+        end_of_ipis,
+        send_ipis,
+        Source, //
+    },
+    workload::{
+        on_cpu,
+        Objects, //
+    },
+};
+use nmi_source::KernelWrites;
+use std::{
+    fs,
+    sync::{
+        atomic::{
+            AtomicBool,
+            Ordering, //
+        },
+        Barrier, //
+    },
+    thread,
+    time::Duration, //
+};
+
+const ROUNDS: u64 = 20;
+
+/// Of `enum turn` in bpf/guard.bpf.c.
+const USED: u64 = 3;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test::new(
+            "guard_races: another CPU uses what is queued, hardware breakpoint",
+            || used_while_queued("syscall_use", 2),
+        ),
+        Test::new(
+            "guard_races: another CPU uses it in NMI, hardware breakpoint",
+            || used_while_queued("perf_use", 2),
+        ),
+        Test::new(
+            "guard_races: another CPU has the last one after the drain, hardware breakpoint",
+            || used_while_queued("perf_outlive", 4),
+        ),
+        Test::new(
+            "guard_races: without it, the last one of a memory cgroup, hardware breakpoint",
+            || {
+                let seen = last_of_memory_cgroups()?.0;
+                check!(seen.queue_work == seen.memcg.last);
+                Ok(())
+            },
+        ),
+        Test::new(
+            "guard_races: the last one of a memory cgroup, hardware breakpoint",
+            || {
+                let guard = Guard::load("")?;
+                let (_, watch) = last_of_memory_cgroups()?;
+                guard.caught_all(&watch)?;
+                guard.unload()
+            },
+        ),
+        Test::new("guard_races: 10000 last references, NMI IPI", storm),
+        Test::new(
+            "guard_races: loaded and unloaded in a storm, hardware breakpoint + NMI IPI",
+            reloaded,
+        ),
+        Test::new(
+            "guard_races: unload waits for what is queued, hardware breakpoint",
+            unload_waits,
+        ),
+    ]
+}
+
+/// Runs `task`, which goes on until it is told to stop, on a thread of its own.
+pub fn alongside<T>(
+    task: impl FnOnce(&AtomicBool) -> Outcome + Send,
+    meanwhile: impl FnOnce() -> Outcome<T>,
+) -> Outcome<T> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let task = scope.spawn(|| task(&stop));
+        let result = meanwhile();
+        stop.store(true, Ordering::Relaxed);
+        task.join().expect("no panic").and(result)
+    })
+}
+
+/// NMIs on all CPUs, so many that everything else still goes on.
+pub fn storm_of_ipis(stop: &AtomicBool) -> Outcome {
+    while !stop.load(Ordering::Relaxed) {
+        Source::Ipi.run_into();
+        thread::sleep(Duration::from_millis(4));
+    }
+    Ok(())
+}
+
+fn needs_two_cpus() -> Outcome {
+    if cpus() < 2 {
+        return Err(Stop::Skipped("there is no second CPU".into()));
+    }
+    Ok(())
+}
+
+/// One CPU gives back last references in NMI, and stays there: they stay on the queue. Meanwhile
+/// another one, which found the objects before, runs `program`.
+fn used_while_queued(program: &str, last: u64) -> Outcome {
+    needs_two_cpus()?;
+    let guard = Guard::load("")?;
+    let (bpf, watch) = guard::load(&["put_array", "look_array", "perf_hold_queue", program])?;
+    for _ in 0..ROUNDS {
+        put_last(&bpf, "array", &watch, 1)?;
+        // What attaching does could wait for a CPU that is in NMI.
+        let both_attached = Barrier::new(2);
+        let use_queued = || {
+            if program.starts_with("syscall") {
+                both_attached.wait();
+                return bpf.call(program, &mut []).map(drop);
+            }
+            let writes = KernelWrites::new()?;
+            let _hook = writes.event()?.attach(&bpf.program(program)?)?;
+            both_attached.wait();
+            Ok(writes.hit(1)?)
+        };
+        let hold_queue = || {
+            let writes = KernelWrites::new()?;
+            let _hook = writes.event()?.attach(&bpf.program("perf_hold_queue")?)?;
+            both_attached.wait();
+            // It waits for the other CPU here and not in NMI, so that no fault there waits for it.
+            eventually("given back and used", || {
+                writes.hit(1)?;
+                Ok(watch.seen()?.turn == USED)
+            })
+        };
+        thread::scope(|scope| {
+            let user = scope.spawn(|| on_cpu(1, use_queued));
+            let holder = on_cpu(0, hold_queue);
+            user.join().expect("no panic").and(holder)
+        })?;
+    }
+    let seen = guard.caught_all(&watch)?;
+    note(format!(
+        "nmi={} last={} acquired={}",
+        seen.nmi,
+        seen.last(),
+        seen.acquired
+    ));
+    check!(seen.timeouts == 0);
+    check!(seen.refused == 0);
+    check!(seen.acquired >= 2 * ROUNDS);
+    check!(seen.last() == last * ROUNDS);
+    drop(bpf);
+    guard.unload()
+}
+
+/// Between being killed and giving up the reference that keeps it alive until then, a memory cgroup
+/// still hands out references. One taken there, in NMI, is the last one soon.
+fn last_of_memory_cgroups() -> Outcome<(Seen, Watch)> {
+    needs_two_cpus()?;
+    let (bpf, watch) = guard::load(&["put_array", "on_css_killed", "perf_last_memcg"])?;
+    let killed = bpf.program("on_css_killed")?.attach()?;
+    let writes = KernelWrites::new()?;
+    let hook = writes.event()?.attach(&bpf.program("perf_last_memcg")?)?;
+    for round in 0..ROUNDS {
+        let objects = Objects::with_memory(1)?;
+        put(&bpf, "array", &objects)?;
+        let parent = objects.parent().clone();
+        objects.end()?;
+        eventually("the last reference is given back", || {
+            writes.hit(1)?;
+            Ok(watch.seen()?.memcg.last > round)
+        })?;
+        eventually("the memory cgroup is freed", || {
+            Ok(parent.dying_memory_cgroups()? == 0)
+        })?;
+    }
+    drop((hook, killed, bpf));
+    let seen = watch.all_freed()?;
+    note(format!(
+        "last={} queue_work={}",
+        seen.last(),
+        seen.queue_work
+    ));
+    check!(seen.timeouts == 0);
+    check!(seen.last() == ROUNDS);
+    Ok((seen, watch))
+}
+
+fn storm() -> Outcome {
+    const ROUNDS: u64 = 40;
+
+    // Not x86: nothing to storm with.
+    send_ipis(1)?;
+    let guard = Guard::load("")?;
+    let (bpf, watch) = guard::load(&["put_array", "look_array", "ipi_last"])?;
+    let hook = bpf.program("ipi_last")?.attach()?;
+    let tasks = slab_objects("task_struct")?;
+    for _ in 0..ROUNDS {
+        put_last(&bpf, "array", &watch, SLOTS)?;
+        eventually("all are given back", || {
+            send_ipis(10)?;
+            let seen = watch.seen()?;
+            Ok(seen.task.released == seen.task.objects)
+        })?;
+    }
+    drop(hook);
+    end_of_ipis()?;
+    let seen = guard.caught_all(&watch)?;
+    note(format!("nmi={} last={}", seen.nmi, seen.last()));
+    check!(seen.last() == 2 * ROUNDS * u64::from(SLOTS));
+    if let (Some(before), Some(after)) = (tasks, slab_objects("task_struct")?) {
+        note(format!("task_struct in use: {before}, then {after}"));
+        check!(after < before + seen.task.last / 10);
+    }
+    drop(bpf);
+    guard.unload()
+}
+
+/// How many there are, if the kernel says so.
+fn slab_objects(name: &str) -> Outcome<Option<u64>> {
+    let Ok(slabs) = fs::read_to_string("/proc/slabinfo") else {
+        return Ok(None);
+    };
+    let in_use = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some(name)).then(|| words.next()?.parse().ok())?
+    };
+    Ok(slabs.lines().find_map(in_use))
+}
+
+/// Last references are given back all the time, caught or not: those in NMIs that interrupt nothing
+/// that would mind. In other NMIs, on all CPUs, others are.
+fn reloaded() -> Outcome {
+    const RELOADS: u32 = 50;
+
+    send_ipis(1)?;
+    let mut log = Kmsg::from_now_on()?;
+    let kptr_defer = KptrDefer::load("")?;
+    let (bpf, watch) = guard::load(&["put_array", "perf_last", "ipi_current"])?;
+    let hook = bpf.program("ipi_current")?.attach()?;
+    let given_back = || {
+        let seen = watch.seen()?;
+        Ok(seen.cgroup.last == seen.cgroup.objects)
+    };
+    let give_back = |stop: &AtomicBool| {
+        let writes = KernelWrites::new()?;
+        let _hook = writes.event()?.attach(&bpf.program("perf_last")?)?;
+        while !stop.load(Ordering::Relaxed) {
+            writes.hit(1)?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    };
+    let reload = || {
+        for _ in 0..RELOADS {
+            if given_back()? {
+                put_dying(&bpf, "array", 16)?;
+            }
+            Loaded::new(GUARD, "")?.unload()?;
+        }
+        eventually("all are given back", given_back)
+    };
+    alongside(storm_of_ipis, || alongside(give_back, reload))?;
+    drop(hook);
+    let seen = watch.all_freed()?;
+    let mut caught = Numbers::default();
+    let mut unloads = 0;
+    for line in log.read()? {
+        if let Some(numbers) = last_words(&line) {
+            unloads += 1;
+            caught.last_refs += numbers.last_refs;
+            caught.drained += numbers.drained;
+        }
+    }
+    note(format!(
+        "released={} last={} caught={} not caught: call_rcu={} queue_work={}",
+        seen.task.released + seen.cgroup.released,
+        seen.last(),
+        caught.last_refs,
+        seen.call_rcu,
+        seen.queue_work
+    ));
+    check!(unloads == RELOADS);
+    check!(caught.last_refs > 0);
+    check!(caught.drained == caught.last_refs);
+    check!(caught.last_refs + seen.call_rcu + seen.queue_work == seen.last());
+    drop(bpf);
+    kptr_defer.unload()
+}
+
+fn hit_once(bpf: &Bpf, program: &str) -> Outcome {
+    let writes = KernelWrites::new()?;
+    let _hook = writes.event()?.attach(&bpf.program(program)?)?;
+    Ok(writes.hit(1)?)
+}
+
+fn unload_waits() -> Outcome {
+    let kptr_defer = KptrDefer::load("budget=1")?;
+    let module = Loaded::new(GUARD, "")?;
+    let (bpf, watch) = guard::load(&["put_array", "look_array", "perf_array", "slow_dtor"])?;
+    put_last(&bpf, "array", &watch, SLOTS)?;
+    let slow = bpf.program("slow_dtor")?.attach()?;
+    let mut log = Kmsg::from_now_on()?;
+    hit_once(&bpf, "perf_array")?;
+    module.unload()?;
+    let lines = log.read()?;
+    let Some(numbers) = lines.iter().find_map(|line| last_words(line)) else {
+        return failed(format!("no last words in {lines:?}"));
+    };
+    check!(numbers.last_refs == 2 * u64::from(SLOTS));
+    check!(numbers.drained == numbers.last_refs);
+    drop(slow);
+    watch.all_freed()?.safe()?;
+    drop(bpf);
+    kptr_defer.unload()
+}
