@@ -21,7 +21,7 @@ rust-metadata:	## what Debian's headers lack for building Rust modules
 	$(Q)scripts/build rust-metadata
 
 ## Seeing it work, in a virtual machine
-demo:	## a profiler that drops task references in NMI
+demo:	## the hole and the guard; a profiler that drops task references in NMI
 	$(Q)scripts/in-vm demo
 
 vm:	## a shell in the machine, with the module loaded

@@ -85,6 +85,12 @@ impl Call {
     }
 }
 
+/// Whether hooks may redirect on this CPU, with BPF's fexit programs on the same functions.
+pub fn may_redirect() -> bool {
+    // SAFETY: There are no requirements.
+    unsafe { bindings::ftrace_may_redirect() }
+}
+
 /// A hook that is attached to a function, until this is dropped.
 ///
 /// # Invariants
@@ -102,7 +108,8 @@ impl<H: Hook> Attachment<H> {
     /// Attaches the hook.
     ///
     /// `EBUSY` if it redirects, and there is another one at the function that does; or if the sysctl
-    /// `kernel.ftrace_enabled` is off. While there are hooks it cannot be turned off.
+    /// `kernel.ftrace_enabled` is off. While there are hooks it cannot be turned off. `EAGAIN` if it
+    /// redirects, and BPF is busy with its trampolines.
     ///
     /// Context: process context, may sleep.
     pub fn new(function: KernelFunction) -> Result<Self> {
@@ -121,6 +128,9 @@ impl<H: Hook> Attachment<H> {
             to_result(unsafe { bindings::register_ftrace_function(ops.get()) })
         });
         if let Err(err) = registered {
+            // It may have been on ftrace's list for a moment, which is walked without a lock.
+            // SAFETY: This is process context.
+            unsafe { bindings::synchronize_rcu() };
             // SAFETY: The ops are not registered.
             unsafe { bindings::ftrace_free_filter(ops.get()) };
             return Err(err);

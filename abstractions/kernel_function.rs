@@ -23,7 +23,7 @@ pub struct KernelFunction(usize);
 impl KernelFunction {
     /// Looks for a function that can be probed.
     ///
-    /// `ENOENT` if the kernel has none of this name, `EADDRNOTAVAIL` if it has more than one.
+    /// `ENOENT` if the kernel has none of this name.
     ///
     /// Context: process context, may sleep.
     pub fn find(name: &CStr) -> Result<Self> {

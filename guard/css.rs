@@ -2,11 +2,9 @@
 
 //! Cgroups and memory cgroups, both held by the count of a css (`struct cgroup_subsys_state`).
 //!
-//! `css->destroy_work`, which shares a union with `destroy_rwork`, is idle while the last reference is
-//! held (Linux 7.2 and 7.3): `css_release()` queues it when there is none left, and what comes after
-//! that goes on with it. Before, `css_killed_ref_fn()` queues it, to take a css offline, under a
-//! reference of its own (`kill_css_finish()`), which that work gives back when it is done with that
-//! css. `css_create()` queues it for a css that it could not make, and that nobody has seen.
+//! `css->destroy_work` is idle until there is no reference left (Linux 7.2 and 7.3): only
+//! `css_release()` and what it queues use it. Taking a css offline has work items of its own
+//! (`destroy_rwork`), and a reference of its own.
 
 use crate::{
     bindings::{
@@ -21,7 +19,7 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::str::CStr;
 
-// SAFETY: All who take a reference without having one use `percpu_ref_tryget()`. Whether a reference
+// SAFETY: All who take a reference without having one use `percpu_ref_tryget()` or its like. Whether a reference
 // is the last is known in atomic mode only, where `atomic_long_add_unless()` is one atomic step; the
 // mode does not change in an RCU read section. Giving back is a full barrier, or followed by a grace
 // period; finding the last is an acquire. The head of this file says who uses `destroy_work`. The

@@ -6,16 +6,18 @@
 //! reference back itself, or puts it on the queue if it is the last, so that nothing is left for the
 //! function to do. How the function is then left out depends on who else is there:
 //!
-//! - [`Return`] sends the call to a function that returns at once. A livepatch of the function could
-//!   not be loaded then: both redirect it, and ftrace allows one to.
+//! - [`Return`] sends the call to a function that returns at once. Others on the function see it as it
+//!   is. But a livepatch of the function could not be loaded then: both redirect it, and ftrace allows
+//!   one to. And on CPUs with IBT a redirected function must not have BPF's fexit programs.
 //! - [`StandIn`] lets the call go on, to a livepatch for example, with a reference to something that
-//!   stands in for the object, and that it may give back as often as it likes. Whoever looks at the
-//!   argument sees the stand-in.
+//!   stands in for the object, and that it may give back as often as it likes. Others on the function
+//!   see the stand-in.
 
 use crate::{
     abstractions::{
         context::in_nmi,
         ftrace::{
+            may_redirect,
             Attachment,
             Call,
             Hook, //
@@ -68,7 +70,7 @@ pub(crate) unsafe trait Argument: 'static {
     /// What giving back the last reference runs.
     const WOULD_RUN: &'static CStr;
 
-    /// Called once before anything is guarded.
+    /// Called before a function that takes such an argument is guarded.
     fn prepare() -> Result {
         Ok(())
     }
@@ -260,13 +262,19 @@ impl<F: Function> Guarded<F> {
     }
 
     fn attach(&self) -> Result {
-        let attached = match Attachment::new(self.function) {
+        let redirect = if may_redirect() {
+            Attachment::new(self.function)
+        } else {
+            Err(EPERM)
+        };
+        let attached = match redirect {
             Ok(redirect) => Attached::Return(redirect),
-            // A livepatch is there already.
-            Err(EBUSY) => {
-                let attached = Attached::StandIn(Attachment::new(self.function)?);
-                pr_info!("gives way to what redirects {}() already\n", F::NAME);
-                attached
+            Err(EBUSY | EAGAIN | EPERM) => {
+                let stand_in = Attached::StandIn(Attachment::new(self.function)?);
+                if redirect.is_err_and(|err| err == EBUSY) {
+                    pr_info!("gives way to what redirects {}() already\n", F::NAME);
+                }
+                stand_in
             }
             Err(err) => return Err(err),
         };

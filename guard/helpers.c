@@ -45,6 +45,20 @@ void *kptr_defer_guard_helper_function_entry(const char *function)
 }
 
 /*
+ * With FTRACE_OPS_FL_IPMODIFY on a function, BPF's fexit trampolines call the rest
+ * of it through a pointer (BPF_TRAMP_F_ORIG_STACK), which is no landing pad: with
+ * IBT that is fatal.
+ */
+bool kptr_defer_guard_helper_ftrace_may_redirect(void)
+{
+#ifdef CONFIG_X86_64
+	return !cpu_feature_enabled(X86_FEATURE_IBT);
+#else
+	return true;
+#endif
+}
+
+/*
  * Not FTRACE_OPS_FL_RECURSION: then ftrace would leave out calls that a BPF
  * program makes when it has been called by ftrace itself.
  */
@@ -105,6 +119,10 @@ struct task_struct *kptr_defer_guard_helper_task_of_slot(struct kptr_defer_slot 
 	return container_of((struct rcu_head *)slot, struct task_struct, rcu);
 }
 
+/*
+ * Whoever looks at a stand-in takes it for a dead one: nobody gets hold of it, and
+ * no BPF program can attach storage to it. A task with no usage is dead.
+ */
 struct task_struct *kptr_defer_guard_helper_task_stand_in_new(void)
 {
 	struct task_struct *task = kzalloc(sizeof(*task), GFP_KERNEL);
@@ -167,12 +185,18 @@ struct cgroup_subsys_state *kptr_defer_guard_helper_cgroup_css(struct cgroup *cg
 	return &cgrp->self;
 }
 
+static void css_stand_in(struct cgroup_subsys_state *css)
+{
+	css->flags = CSS_NO_REF;
+	css->refcnt.percpu_count_ptr = __PERCPU_REF_ATOMIC_DEAD;
+}
+
 struct cgroup *kptr_defer_guard_helper_cgroup_stand_in_new(void)
 {
 	struct cgroup *cgrp = kzalloc(sizeof(*cgrp), GFP_KERNEL);
 
 	if (cgrp)
-		cgrp->self.flags = CSS_NO_REF;
+		css_stand_in(&cgrp->self);
 	return cgrp;
 }
 
@@ -188,7 +212,7 @@ struct mem_cgroup *kptr_defer_guard_helper_mem_cgroup_stand_in_new(void)
 	struct mem_cgroup *memcg = kzalloc(sizeof(*memcg), GFP_KERNEL);
 
 	if (memcg)
-		memcg->css.flags = CSS_NO_REF;
+		css_stand_in(&memcg->css);
 	return memcg;
 }
 #endif

@@ -25,6 +25,7 @@ void kptr_defer_guard_rust_livepatch_coming(const char *name);
 
 /* Helpers, see helpers.c. */
 void *kptr_defer_guard_helper_function_entry(const char *function);
+bool kptr_defer_guard_helper_ftrace_may_redirect(void);
 void kptr_defer_guard_helper_ftrace_ops_init(struct ftrace_ops *ops, ftrace_func_t func,
 					     bool redirects);
 unsigned long kptr_defer_guard_helper_ftrace_regs_argument(struct ftrace_regs *regs);

@@ -34,10 +34,11 @@ use kernel::{
 /// called through a pointer. Null before [`Argument::prepare`].
 static RELEASE: Atomic<usize> = Atomic::new(0);
 
-// SAFETY: `bpf_task_acquire()` and all others take a reference if there is one (`rcu_users` is set
-// once, when the task is made). `refcount_dec_not_one()` is one atomic step, and a release as
-// `refcount_dec_and_test()` is; finding the last is an acquire. The head of this file says who uses `rcu`. The last put calls `call_rcu()`, which may be called in hard interrupt
-// context.
+// SAFETY: `bpf_task_acquire()` and its like take a reference if there is one (`rcu_users` is set once,
+// when the task is made; a task that dies badly adds one to its own). `refcount_dec_not_one()` is one
+// atomic step, and a release as `refcount_dec_and_test()` is; finding the last is an acquire. The head
+// of this file says who uses `rcu`. The last put calls `call_rcu()`, which may be called in hard
+// interrupt context.
 unsafe impl LastReference for task_struct {
     #[inline(always)]
     unsafe fn put_unless_last(task: NonNull<Self>) -> bool {
