@@ -50,7 +50,7 @@ struct seen {
 	__u64 queue_work;
 	struct of_kind task, cgroup, memcg;
 	struct of_watcher fentry, fexit, kprobe;
-	__u64 shared;		/* objects in a map that others hold, too */
+	__u64 unexpected;	/* objects in a map with another count than expected */
 	__u64 users;		/* of all tasks in a map: the sum of their counts */
 	__u64 visits;
 	__u64 acquired;		/* again, after the last reference was given back */
@@ -94,14 +94,24 @@ static __always_inline long css_count(struct cgroup_subsys_state *css)
 	return css->refcnt.data->count.counter;
 }
 
+static __always_inline bool has_users(struct task_struct *task, int users)
+{
+	return task->rcu_users.refs.counter == users;
+}
+
+static __always_inline bool css_has_users(struct cgroup_subsys_state *css, int users)
+{
+	return css->refcnt.percpu_count_ptr & __PERCPU_REF_ATOMIC && css_count(css) == users;
+}
+
 static __always_inline bool is_last_of_task(struct task_struct *task)
 {
-	return task->rcu_users.refs.counter == 1;
+	return has_users(task, 1);
 }
 
 static __always_inline bool is_last_of_css(struct cgroup_subsys_state *css)
 {
-	return css->refcnt.percpu_count_ptr & __PERCPU_REF_ATOMIC && css_count(css) == 1;
+	return css_has_users(css, 1);
 }
 
 /* What this CPU is releasing: the memory that call_rcu() or queue_work() would get. */
@@ -291,11 +301,16 @@ static __always_inline long put_pair(void *map, struct put_args *args)
 	return 0;
 }
 
-static __always_inline long look_at_all(void *map)
+struct look_args {
+	__u64 users;		/* that are expected */
+};
+
+static __always_inline long look_at_all(void *map, struct look_args *args)
 {
+	int users = args->users;
 	u32 key;
 
-	seen.shared = 0;
+	seen.unexpected = 0;
 	seen.users = 0;
 	bpf_rcu_read_lock();
 	bpf_for(key, 0, SLOTS) {
@@ -310,11 +325,11 @@ static __always_inline long look_at_all(void *map)
 		task = pair->task;
 		if (task) {
 			seen.users += task->rcu_users.refs.counter;
-			seen.shared += !is_last_of_task(task);
+			seen.unexpected += !has_users(task, users);
 		}
 		cgrp = pair->cgroup;
 		if (cgrp)
-			seen.shared += !is_last_of_css(&cgrp->self);
+			seen.unexpected += !css_has_users(&cgrp->self, users);
 	}
 	bpf_rcu_read_unlock();
 	return 0;
@@ -353,9 +368,9 @@ SEC("syscall") int put_##map(struct put_args *args)			\
 	return put_pair(&map, args);					\
 }									\
 									\
-SEC("syscall") int look_##map(void *ctx)				\
+SEC("syscall") int look_##map(struct look_args *args)			\
 {									\
-	return look_at_all(&map);					\
+	return look_at_all(&map, args);					\
 }									\
 									\
 SEC("perf_event") int perf_##map(void *ctx)				\
@@ -445,14 +460,25 @@ int ipi_last(void *ctx)
 }
 
 /* Never the last one. */
-SEC("tp_btf/nmi_handler")
-int ipi_current(void *ctx)
+static __always_inline int give_back_current(void)
 {
 	struct task_struct *task = bpf_task_acquire(bpf_get_current_task_btf());
 
 	if (task)
 		release_task(task, false);
 	return 0;
+}
+
+SEC("perf_event")
+int perf_current(void *ctx)
+{
+	return give_back_current();
+}
+
+SEC("tp_btf/nmi_handler")
+int ipi_current(void *ctx)
+{
+	return give_back_current();
 }
 
 /* How two CPUs go on in turn. */
@@ -523,6 +549,39 @@ static __always_inline void use_cgroup(struct cgroup *cgrp)
 	} else {
 		count(refused);
 	}
+}
+
+/* All CPUs at once. */
+SEC("tp_btf/nmi_handler")
+int ipi_use(void *ctx)
+{
+	struct task_struct *task;
+	struct cgroup *cgrp;
+	struct pair *pair;
+	u32 slot = 0;
+	int i;
+
+	pair = bpf_map_lookup_elem(&array, &slot);
+	if (!pair)
+		return 0;
+	task = pair->task;
+	cgrp = pair->cgroup;
+	if (!task || !cgrp)
+		return 0;
+	bpf_for(i, 0, USES) {
+		use_task(task);
+		use_cgroup(cgrp);
+	}
+	return 0;
+}
+
+/* Of two maps with the same objects, one CPU empties this one, the next one that. */
+SEC("tp_btf/nmi_handler")
+int ipi_both(void *ctx)
+{
+	if (bpf_get_smp_processor_id() % 2)
+		return give_back_all(&hash, false);
+	return give_back_all(&array, false);
 }
 
 /* Found by RCU only, without a reference. */

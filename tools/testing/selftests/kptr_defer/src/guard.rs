@@ -140,7 +140,7 @@ pub struct Seen {
     pub fentry: OfWatcher,
     pub fexit: OfWatcher,
     pub kprobe: OfWatcher,
-    pub shared: u64,
+    pub unexpected: u64,
     pub users: u64,
     pub visits: u64,
     pub acquired: u64,
@@ -231,12 +231,20 @@ pub fn put(bpf: &Bpf, map: &str, objects: &Objects) -> Outcome {
     Ok(())
 }
 
-/// Waits until nobody but the map has a reference: the kernel itself gives up its own some time
-/// after an object's death.
-fn only_in_map(bpf: &Bpf, map: &str, watch: &Watch) -> Outcome {
-    eventually("nobody but the map has a reference", || {
-        bpf.call(&format!("look_{map}"), &mut [])?;
-        Ok(watch.seen()?.shared == 0)
+/// Looks at what is in the map.
+fn look(bpf: &Bpf, map: &str, watch: &Watch, expected_users: u64) -> Outcome<Seen> {
+    bpf.call(
+        &format!("look_{map}"),
+        &mut expected_users.to_ne_bytes(), // `struct look_args`
+    )?;
+    watch.seen()
+}
+
+/// Waits until all that is in the map has so many users: the kernel itself gives up its own
+/// references some time after an object's death.
+pub fn used_by(bpf: &Bpf, map: &str, watch: &Watch, users: u64) -> Outcome {
+    eventually("the kernel has given up its references", || {
+        Ok(look(bpf, map, watch, users)?.unexpected == 0)
     })
 }
 
@@ -250,7 +258,7 @@ pub fn put_dying(bpf: &Bpf, map: &str, count: u32) -> Outcome {
 /// The same, and waits until they are the last ones.
 pub fn put_last(bpf: &Bpf, map: &str, watch: &Watch, count: u32) -> Outcome {
     put_dying(bpf, map, count)?;
-    only_in_map(bpf, map, watch)
+    used_by(bpf, map, watch, 1)
 }
 
 /// What the guard counts for a function.
@@ -397,12 +405,10 @@ pub fn last_words(line: &str) -> Option<Numbers> {
 }
 
 /// Empties a full map in one NMI.
-fn give_back_in_nmi(bpf: &Bpf, program: &str) -> Outcome {
+pub fn give_back_in_nmi(bpf: &Bpf, program: &str) -> Outcome {
     let writes = KernelWrites::new()?;
-    let hook = writes.event()?.attach(&bpf.program(program)?)?;
-    writes.hit(1)?;
-    drop(hook);
-    Ok(())
+    let _hook = writes.event()?.attach(&bpf.program(program)?)?;
+    Ok(writes.hit(1)?)
 }
 
 /// The negative control: what the kernel does by itself.
@@ -478,13 +484,9 @@ fn of_the_living() -> Outcome {
     let objects = Objects::new(SLOTS)?;
     put(&bpf, "array", &objects)?;
     put(&bpf, "hash", &objects)?;
-    let users = || -> Outcome<u64> {
-        bpf.call("look_hash", &mut [])?;
-        Ok(watch.seen()?.users)
-    };
-    let before = users()?;
+    let before = look(&bpf, "hash", &watch, 0)?.users;
     give_back_in_nmi(&bpf, "perf_array")?;
-    let after = users()?;
+    let after = look(&bpf, "hash", &watch, 0)?.users;
     let seen = watch.seen()?;
     note(format!(
         "released={} users: {before}, then {after}",
@@ -497,7 +499,7 @@ fn of_the_living() -> Outcome {
     check!(guard.sum()?.last_refs == 0);
 
     objects.end()?;
-    only_in_map(&bpf, "hash", &watch)?;
+    used_by(&bpf, "hash", &watch, 1)?;
     give_back_in_nmi(&bpf, "perf_hash")?;
     let seen = guard.caught_all(&watch)?;
     check!(seen.last() == 2 * u64::from(SLOTS));

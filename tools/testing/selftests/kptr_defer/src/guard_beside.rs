@@ -17,7 +17,7 @@ use crate::{
     },
     guard_races::{
         alongside,
-        storm_of_ipis, //
+        hit, //
     },
     ktap::{
         note,
@@ -37,7 +37,9 @@ use libbpf_rs::Link;
 use nmi_source::kernel_symbol;
 use std::{
     fs,
-    path::Path, //
+    path::Path,
+    sync::atomic::AtomicBool,
+    time::Duration, //
 };
 
 const WATCHERS: [&str; 3] = ["fentry_release", "fexit_release", "kprobe_release"];
@@ -177,13 +179,13 @@ impl Drop for Livepatch {
 }
 
 fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
-    let (bpf, watch) = load(&["ipi_current"])?;
+    let (bpf, watch) = load(&["perf_current"])?;
     let (mut guard, livepatch);
     if loaded_first == First::Guard {
         guard = Guard::load("")?;
-        // Not one call may pass by the guard while it gives way.
-        let _hook = bpf.program("ipi_current")?.attach()?;
-        livepatch = alongside(storm_of_ipis, Livepatch::load)?;
+        // Meanwhile calls come by the guard, each once.
+        let give_back = |stop: &AtomicBool| hit(&bpf, "perf_current", Duration::ZERO, stop);
+        livepatch = alongside(give_back, Livepatch::load)?;
     } else {
         livepatch = Livepatch::load()?;
         guard = Guard::load("")?;

@@ -8,10 +8,12 @@ use crate::{
     check,
     guard::{
         self,
+        give_back_in_nmi,
         last_words,
         put,
         put_dying,
         put_last,
+        used_by,
         Guard,
         Numbers,
         Seen,
@@ -35,6 +37,7 @@ use crate::{
     nmi::{
         cpus,
         end_of_ipis,
+        run_on_ipis,
         send_ipis,
         Source, //
     },
@@ -75,6 +78,14 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "guard_races: another CPU has the last one after the drain, hardware breakpoint",
             || used_while_queued("perf_outlive", 4),
+        ),
+        Test::new(
+            "guard_races: all CPUs use the same object, NMI IPI",
+            used_by_all,
+        ),
+        Test::new(
+            "guard_races: two CPUs give back the last two at once, NMI IPI",
+            last_two,
         ),
         Test::new(
             "guard_races: without it, the last one of a memory cgroup, hardware breakpoint",
@@ -120,10 +131,21 @@ pub fn alongside<T>(
 }
 
 /// NMIs on all CPUs, so many that everything else still goes on.
-pub fn storm_of_ipis(stop: &AtomicBool) -> Outcome {
+fn storm_of_ipis(stop: &AtomicBool) -> Outcome {
     while !stop.load(Ordering::Relaxed) {
         Source::Ipi.run_into();
         thread::sleep(Duration::from_millis(4));
+    }
+    Ok(())
+}
+
+/// Runs the program in NMIs that interrupt nothing that would mind, with a pause after each.
+pub fn hit(bpf: &Bpf, program: &str, pause: Duration, stop: &AtomicBool) -> Outcome {
+    let writes = KernelWrites::new()?;
+    let _hook = writes.event()?.attach(&bpf.program(program)?)?;
+    while !stop.load(Ordering::Relaxed) {
+        writes.hit(1)?;
+        thread::sleep(pause);
     }
     Ok(())
 }
@@ -182,6 +204,51 @@ fn used_while_queued(program: &str, last: u64) -> Outcome {
     check!(seen.refused == 0);
     check!(seen.acquired >= 2 * ROUNDS);
     check!(seen.last() == last * ROUNDS);
+    drop(bpf);
+    guard.unload()
+}
+
+/// None of their references is the last, the map has that.
+fn used_by_all() -> Outcome {
+    let guard = Guard::load("")?;
+    let (bpf, watch) = guard::load(&["put_array", "look_array", "ipi_use", "perf_array"])?;
+    put_last(&bpf, "array", &watch, 1)?;
+    for _ in 0..ROUNDS {
+        run_on_ipis(&bpf.program("ipi_use")?)?;
+    }
+    used_by(&bpf, "array", &watch, 1)?;
+    check!(guard.sum()?.last_refs == 0);
+    give_back_in_nmi(&bpf, "perf_array")?;
+    let seen = watch.all_freed()?;
+    note(format!("acquired={}", seen.acquired));
+    check!(seen.refused == 0 && seen.acquired > 0);
+    check!(guard.sum()?.last_refs == 2);
+    drop(bpf);
+    guard.unload()
+}
+
+/// One of the two is the last, whichever it is.
+fn last_two() -> Outcome {
+    needs_two_cpus()?;
+    let guard = Guard::load("")?;
+    let (bpf, watch) = guard::load(&["put_array", "put_hash", "look_array", "ipi_both"])?;
+    for round in 1..=5 {
+        let objects = Objects::new(SLOTS)?;
+        put(&bpf, "array", &objects)?;
+        put(&bpf, "hash", &objects)?;
+        objects.end()?;
+        used_by(&bpf, "array", &watch, 2)?;
+        run_on_ipis(&bpf.program("ipi_both")?)?;
+        watch.all_freed()?.safe()?;
+        for function in ["bpf_task_release", "bpf_cgroup_release"] {
+            let numbers = guard.of(function)?;
+            check!(
+                numbers.nmi == 2 * numbers.last_refs
+                    && numbers.last_refs == round * u64::from(SLOTS),
+                "{function}: {numbers:?}"
+            );
+        }
+    }
     drop(bpf);
     guard.unload()
 }
@@ -275,15 +342,7 @@ fn reloaded() -> Outcome {
         let seen = watch.seen()?;
         Ok(seen.cgroup.last == seen.cgroup.objects)
     };
-    let give_back = |stop: &AtomicBool| {
-        let writes = KernelWrites::new()?;
-        let _hook = writes.event()?.attach(&bpf.program("perf_last")?)?;
-        while !stop.load(Ordering::Relaxed) {
-            writes.hit(1)?;
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    };
+    let give_back = |stop: &AtomicBool| hit(&bpf, "perf_last", Duration::from_millis(1), stop);
     let reload = || {
         for _ in 0..RELOADS {
             if given_back()? {
@@ -321,12 +380,6 @@ fn reloaded() -> Outcome {
     kptr_defer.unload()
 }
 
-fn hit_once(bpf: &Bpf, program: &str) -> Outcome {
-    let writes = KernelWrites::new()?;
-    let _hook = writes.event()?.attach(&bpf.program(program)?)?;
-    Ok(writes.hit(1)?)
-}
-
 fn unload_waits() -> Outcome {
     let kptr_defer = KptrDefer::load("budget=1")?;
     let module = Loaded::new(GUARD, "")?;
@@ -334,7 +387,7 @@ fn unload_waits() -> Outcome {
     put_last(&bpf, "array", &watch, SLOTS)?;
     let slow = bpf.program("slow_dtor")?.attach()?;
     let mut log = Kmsg::from_now_on()?;
-    hit_once(&bpf, "perf_array")?;
+    give_back_in_nmi(&bpf, "perf_array")?;
     module.unload()?;
     let lines = log.read()?;
     let Some(numbers) = lines.iter().find_map(|line| last_words(line)) else {
