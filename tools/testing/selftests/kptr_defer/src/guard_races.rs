@@ -388,6 +388,8 @@ fn unload_waits() -> Outcome {
     let slow = bpf.program("slow_dtor")?.attach()?;
     let mut log = Kmsg::from_now_on()?;
     give_back_in_nmi(&bpf, "perf_array")?;
+    let waiting = |(_, numbers): &(String, Numbers)| numbers.drained < numbers.last_refs;
+    check!(Guard::table()?.iter().any(waiting));
     module.unload()?;
     let lines = log.read()?;
     let Some(numbers) = lines.iter().find_map(|line| last_words(line)) else {
