@@ -9,7 +9,8 @@
 //!    in NMI? ── no ──> run the drop here
 //!      │ yes
 //!      └─> add to the list ─ was empty? ─> irq_work ──> drain, oldest first,
-//!                                                       budget spent or RT? ─────> workqueue
+//!                                                       budget spent, RT,
+//!                                                       or may sleep? ───────────> workqueue
 //! ```
 //!
 //! - [`objects`]: what BPF programs can hold, one file for each kind.
@@ -28,7 +29,10 @@ mod bindings;
 mod defer;
 mod objects;
 
-use abstractions::module_static::Alive;
+use abstractions::{
+    module_static::Alive,
+    rcu, //
+};
 use defer::{
     queue::Engine,
     stats_file::StatsFile,
@@ -95,9 +99,11 @@ impl Drop for KptrDefer {
     fn drop(&mut self) {
         let engine = self.engine.get();
         engine.barrier();
+        // Handles that have been drained may wait for readers.
+        rcu::barrier();
 
         let stats = engine.stats();
-        let (deferred, drained) = (stats.deferred.sum(), stats.drained.get());
+        let (deferred, drained) = (stats.deferred.sum(), stats.drained());
         pr_info!(
             "unloaded: inline={} deferred={} drained={} acquire_failed={}\n",
             stats.inline.sum(),

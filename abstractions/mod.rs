@@ -5,11 +5,16 @@
 #![expect(unreachable_pub)]
 
 pub(crate) mod baton;
+#[cfg(CONFIG_CGROUPS)]
+pub(crate) mod cgroup;
 pub(crate) mod context;
+pub(crate) mod cred;
+pub(crate) mod file;
 pub(crate) mod irq_work;
 pub(crate) mod llist;
 pub(crate) mod module_static;
 pub(crate) mod nolock;
 pub(crate) mod percpu;
+pub(crate) mod rcu;
 pub(crate) mod task;
 pub(crate) mod workqueue;

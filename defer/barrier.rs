@@ -2,12 +2,20 @@
 
 //! Waiting for the drops that are under way.
 //!
-//! One drainer at a time, oldest first: so whatever was queued before a barrier has been done when
-//! the barrier itself comes off the queue.
+//! A lane has one drainer at a time, oldest first: so whatever was queued before a barrier has been
+//! done when the barrier itself comes off the lane.
 
 use super::{
-    pending::PendingDrop,
-    queue::Engine, //
+    pending::{
+        InHardIrq,
+        InProcess,
+        PendingDrop, //
+    },
+    queue::{
+        Engine,
+        Lane, //
+    },
+    stats::LaneStats,
 };
 use crate::bindings::kptr_defer_slot;
 use core::ptr::NonNull;
@@ -23,7 +31,7 @@ use kernel::{
 struct Barrier<'a> {
     #[pin]
     queued: Opaque<kptr_defer_slot>,
-    engine: &'a Engine,
+    lane: &'a LaneStats,
     #[pin]
     reached: Completion,
 }
@@ -37,7 +45,7 @@ impl Barrier<'_> {
         // SAFETY: By the safety requirement the slot is in a barrier, which exists until `reached`
         // is complete.
         let this = unsafe { &*container_of!(slot, Self, queued) };
-        this.engine.stats().is_no_drop();
+        this.lane.is_no_drop();
         this.reached.complete_all();
     }
 }
@@ -47,16 +55,22 @@ impl Engine {
     ///
     /// Context: process context, may sleep.
     pub(crate) fn barrier(&self) {
+        // In this order: what runs in hard interrupts may leave something to do that sleeps.
+        self.wait_for::<InHardIrq>();
+        self.wait_for::<InProcess>();
+    }
+
+    fn wait_for<C: Lane>(&self) {
         pin_init::stack_pin_init!(let barrier = pin_init!(Barrier {
             queued: Opaque::zeroed(),
-            engine: self,
+            lane: C::stats(self.stats()),
             reached <- Completion::new(),
         }));
         // SAFETY: An `Opaque` is not at null.
         let slot = unsafe { NonNull::new_unchecked(barrier.queued.get()) };
         // SAFETY: The slot is used for this only, and stays until it has been reached: that is
         // waited for. What `reach` does may be done in any context but NMI.
-        self.defer(unsafe { PendingDrop::new(slot, Barrier::reach) });
+        self.defer(unsafe { PendingDrop::<C>::new(slot, Barrier::reach) });
         barrier.reached.wait_for_completion();
     }
 }

@@ -5,6 +5,8 @@
 use super::{
     pending::{
         Destructor,
+        InHardIrq,
+        InProcess,
         PendingDrop, //
     },
     ENGINE,
@@ -21,7 +23,19 @@ unsafe extern "C" fn kptr_defer_drop(slot: NonNull<kptr_defer_slot>, dtor: Destr
     // SAFETY: The caller is a module that depends on this one, which therefore stays loaded.
     let engine = unsafe { ENGINE.get() };
     // SAFETY: The caller promises what `PendingDrop` asks for.
-    engine.give_back(unsafe { PendingDrop::new(slot, dtor) })
+    engine.give_back(unsafe { PendingDrop::<InHardIrq>::new(slot, dtor) })
+}
+
+/// # Safety
+///
+/// `slot` is valid and not handed over already; `dtor` may be called once with it, in process
+/// context. This module is loaded.
+#[no_mangle]
+unsafe extern "C" fn kptr_defer_drop_sleepable(slot: NonNull<kptr_defer_slot>, dtor: Destructor) {
+    // SAFETY: As above.
+    let engine = unsafe { ENGINE.get() };
+    // SAFETY: The caller promises what `PendingDrop` asks for.
+    engine.give_back(unsafe { PendingDrop::<InProcess>::new(slot, dtor) });
 }
 
 /// # Safety

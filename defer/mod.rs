@@ -10,6 +10,7 @@ pub(crate) mod stats_file;
 pub(crate) mod when;
 
 mod exports;
+mod sleepable;
 
 use self::queue::Engine;
 use crate::abstractions::module_static::ModuleStatic;

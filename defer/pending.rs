@@ -9,26 +9,36 @@ use crate::{
         llist_node, //
     },
 };
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::container_of;
 
 /// What drops the object that a slot is in.
 pub(crate) type Destructor = unsafe extern "C" fn(*mut kptr_defer_slot);
 
+/// The drop is fit for hard interrupt context, and any but NMI; on `PREEMPT_RT` for process context.
+pub(crate) enum InHardIrq {}
+
+/// The drop may sleep: it is always run in process context.
+pub(crate) enum InProcess {}
+
 /// The duty to drop an object, and the slot inside it with which that can be queued.
 ///
 /// # Invariants
 ///
-/// The slot is valid, this is all there is that may use it, and its destructor may be called once,
-/// from hard interrupt context and from any context that [`DeferWhen`] does not defer in.
+/// The slot is valid, this is all there is that may use it, and its destructor may be called once, in
+/// the context that `C` says, on any CPU; for [`InHardIrq`] also in any context that [`DeferWhen`]
+/// does not defer in.
 ///
 /// [`DeferWhen`]: super::when::DeferWhen
-pub(crate) struct PendingDrop(NonNull<kptr_defer_slot>);
+pub(crate) struct PendingDrop<C>(NonNull<kptr_defer_slot>, PhantomData<C>);
 
-// SAFETY: By the type invariant the destructor may be called from any CPU.
-unsafe impl Send for PendingDrop {}
+// SAFETY: By the type invariant the destructor may be called on any CPU.
+unsafe impl<C> Send for PendingDrop<C> {}
 
-impl PendingDrop {
+impl<C> PendingDrop<C> {
     /// Takes on the duty to call `dtor`.
     ///
     /// # Safety
@@ -39,7 +49,7 @@ impl PendingDrop {
         // SAFETY: The caller promises that the slot is valid and not in use.
         unsafe { (*slot.as_ptr()).dtor = Some(dtor) };
         // INVARIANT: The caller promises what the invariant says.
-        Self(slot)
+        Self(slot, PhantomData)
     }
 
     /// Drops the object.
@@ -55,7 +65,7 @@ impl PendingDrop {
 
 // SAFETY: By the type invariant the node in the slot is valid and nobody else's; a slot and its node
 // can be told from each other.
-unsafe impl Linked for PendingDrop {
+unsafe impl<C> Linked for PendingDrop<C> {
     #[inline(always)]
     fn into_node(self) -> NonNull<llist_node> {
         // SAFETY: The slot is valid, so is the place of its field.
@@ -68,6 +78,6 @@ unsafe impl Linked for PendingDrop {
         let slot = unsafe { container_of!(node.as_ptr(), kptr_defer_slot, node) };
         // INVARIANT: The node carried the duty here.
         // SAFETY: A slot that holds a node is not at null.
-        Self(unsafe { NonNull::new_unchecked(slot) })
+        Self(unsafe { NonNull::new_unchecked(slot) }, PhantomData)
     }
 }

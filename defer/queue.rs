@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The queue: one list, one `irq_work`, one drainer at a time.
+//! The queue: one `irq_work`, and a lane for each context that drops may need: one list, one drainer
+//! at a time.
 //!
 //! # Words
 //!
@@ -33,10 +34,21 @@
 //! In hard interrupt context the drainer turns round and runs at most `budget` drops, over all the
 //! batches it takes. A batch that is longer goes to the workqueue as it is: its oldest drops are at
 //! its end. On `PREEMPT_RT` all do: there the locks of a destructor may sleep.
+//!
+//! # Drops that may sleep
+//!
+//! They have a lane of their own ([`sleepable`](super::sleepable)), which the `irq_work` leaves to its
+//! work item at once: nothing waits behind a drop that sleeps but others that may.
 
 use super::{
-    pending::PendingDrop,
+    pending::{
+        InHardIrq,
+        InProcess,
+        PendingDrop, //
+    },
+    sleepable::SLEEPABLE,
     stats::{
+        LaneStats,
         Since,
         Stats, //
     },
@@ -81,9 +93,9 @@ use kernel::{
 /// What a drainer has taken off the list and not run.
 struct Batch {
     /// As they come off the list.
-    newest_first: Chain<PendingDrop>,
+    newest_first: Chain<PendingDrop<InHardIrq>>,
     /// Turned round, ready to run. Complete once `newest_first` is empty.
-    oldest_first: Chain<PendingDrop>,
+    oldest_first: Chain<PendingDrop<InHardIrq>>,
     turned: u64,
     /// When the oldest was deferred.
     since: Since,
@@ -111,7 +123,7 @@ impl Batch {
     /// Runs drops, oldest first, until the list is empty or `budget` is spent.
     fn drain(
         &mut self,
-        list: &LockLessList<PendingDrop>,
+        list: &LockLessList<PendingDrop<InHardIrq>>,
         budget: &mut u32,
         stats: &Stats,
     ) -> Drained {
@@ -135,7 +147,7 @@ impl Batch {
             if !self.newest_first.is_empty() {
                 return Drained::Partly;
             }
-            stats.max_batch.raise_to(self.turned);
+            stats.in_hard_irq.max_batch.raise_to(self.turned);
             stats
                 .latency
                 .record(mem::replace(&mut self.since, Since::UNKNOWN));
@@ -149,7 +161,7 @@ impl Batch {
                     break;
                 };
                 drop.run();
-                stats.has_run();
+                stats.in_hard_irq.has_run();
             }
         }
     }
@@ -157,20 +169,26 @@ impl Batch {
 
 /// The queue, as its `irq_work` and its work item see it.
 #[pin_data]
-struct Queue {
+pub(crate) struct Queue {
     /// The first to be dropped: that waits for its work, which uses the rest.
-    workqueue: ReclaimQueue,
-    list: LockLessList<PendingDrop>,
+    pub(super) workqueue: ReclaimQueue,
+    list: LockLessList<PendingDrop<InHardIrq>>,
     batch: Baton<Batch>,
     /// Drops in one hard interrupt.
     budget: u32,
     #[pin]
-    rest: Work<Queue>,
-    stats: Stats,
+    rest: Work<Queue, REST>,
+    pub(super) sleepable: LockLessList<PendingDrop<InProcess>>,
+    #[pin]
+    pub(super) sleepable_work: Work<Queue, SLEEPABLE>,
+    pub(super) stats: Stats,
 }
 
+/// The work item that is left what a hard interrupt cannot do.
+const REST: u64 = 0;
+
 impl_has_work! {
-    impl HasWork<Self> for Queue { self.rest }
+    impl HasWork<Self, REST> for Queue { self.rest }
 }
 
 // SAFETY: Only the work item holds such a reference; nobody outside of this file can make one. A
@@ -185,6 +203,7 @@ unsafe impl AlwaysRefCounted for Queue {
 
 impl irq_work::Handler for Queue {
     fn run(&self) {
+        self.leave_sleepable_to_workqueue();
         let mut budget = if cfg!(CONFIG_PREEMPT_RT) {
             0
         } else {
@@ -206,13 +225,13 @@ impl irq_work::Handler for Queue {
     }
 }
 
-impl WorkItem for Queue {
+impl WorkItem<REST> for Queue {
     type Pointer = ARef<Self>;
 
     fn run(this: ARef<Self>) {
         let mut baton = this.batch.take_over();
         while let Some(mut batch) = baton {
-            this.stats.workqueue_runs.add(1);
+            this.stats.in_hard_irq.workqueue_runs.add(1);
             while {
                 let mut budget = this.budget;
                 batch.drain(&this.list, &mut budget, &this.stats) == Drained::Partly
@@ -233,7 +252,36 @@ impl Queue {
         batch.pass_on();
         // It cannot be queued already: whoever queues it has held the baton, and nobody has until
         // the work item has taken it over.
-        let _ = self.workqueue.enqueue(ARef::from(self));
+        let _ = self.workqueue.enqueue::<_, REST>(ARef::from(self));
+    }
+}
+
+/// The drops of one kind of context, on their way.
+pub(crate) trait Lane: Sized {
+    /// Whether such a drop is never run where it is given back.
+    const ALWAYS_DEFERRED: bool;
+
+    /// Adds to the list, and tells whether that was empty.
+    fn add(queue: &Queue, drop: PendingDrop<Self>) -> bool;
+
+    /// What its drainer counts.
+    fn stats(stats: &Stats) -> &LaneStats;
+}
+
+impl Lane for InHardIrq {
+    const ALWAYS_DEFERRED: bool = false;
+
+    #[inline(always)]
+    fn add(queue: &Queue, drop: PendingDrop<Self>) -> bool {
+        let first = queue.list.add(drop);
+        if first {
+            queue.stats.latency.raised();
+        }
+        first
+    }
+
+    fn stats(stats: &Stats) -> &LaneStats {
+        &stats.in_hard_irq
     }
 }
 
@@ -255,6 +303,8 @@ impl Engine {
                 batch: Baton::new(Batch::new()),
                 budget,
                 rest <- new_work!("kptr_defer::rest"),
+                sleepable: LockLessList::new(),
+                sleepable_work <- new_work!("kptr_defer::sleepable"),
                 stats: Stats::new()?,
             }? Error)),
         }? Error)
@@ -273,25 +323,27 @@ impl Engine {
     ///
     /// Context: any.
     #[inline(always)]
-    pub(crate) fn give_back(&self, drop: PendingDrop) -> bool {
-        let deferred = self.when.is_now();
-        if deferred {
-            self.stats().deferred.inc();
-            match self.when {
-                DeferWhen::Nmi | DeferWhen::IrqsOff => self.defer_unpreempted(drop),
-                DeferWhen::Always => self.defer(drop),
-            }
-        } else {
+    pub(crate) fn give_back<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
+        let preemptible = C::ALWAYS_DEFERRED || matches!(self.when, DeferWhen::Always);
+        let deferred = C::ALWAYS_DEFERRED || self.when.is_now();
+        if !deferred {
             self.stats().inline.inc();
             drop.run();
+            return false;
         }
-        deferred
+        self.stats().deferred.inc();
+        if preemptible {
+            self.defer(drop);
+        } else {
+            self.defer_unpreempted(drop);
+        }
+        true
     }
 
     /// Queues the drop, whatever the context, and counts nothing.
     ///
     /// Context: any.
-    pub(crate) fn defer(&self, drop: PendingDrop) {
+    pub(crate) fn defer<C: Lane>(&self, drop: PendingDrop<C>) {
         without_preemption(|| self.defer_unpreempted(drop));
     }
 
@@ -299,9 +351,8 @@ impl Engine {
     ///
     /// Context: any that is not preemptible.
     #[inline(always)]
-    fn defer_unpreempted(&self, drop: PendingDrop) {
-        if self.queue.handler().list.add(drop) {
-            self.stats().latency.raised();
+    fn defer_unpreempted<C: Lane>(&self, drop: PendingDrop<C>) {
+        if C::add(self.queue.handler(), drop) {
             self.queue.queue();
         }
     }

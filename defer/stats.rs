@@ -100,48 +100,26 @@ impl Latency {
     }
 }
 
-/// The counters of an engine.
-///
-/// What any context counts is counted per CPU, what the one who drains counts is a [`Gauge`].
-pub(crate) struct Stats {
-    /// Drops done at once, in the context they came from.
-    pub(crate) inline: PerCpuU64,
-    /// Drops that went onto the queue.
-    pub(crate) deferred: PerCpuU64,
+/// What the drainer of a lane counts.
+pub(crate) struct LaneStats {
     /// Drops from the queue that have been done.
-    pub(crate) drained: Gauge,
+    drained: Gauge,
     /// Whether what is being run from the queue is a barrier or the like.
     no_drop: Gauge,
-    /// Times that the `irq_work` ran and was the one to drain.
-    pub(crate) irq_work_runs: Gauge,
-    /// Times that it left the rest to the workqueue.
+    /// Times that a work item drained.
     pub(crate) workqueue_runs: Gauge,
     /// The most drops that were found on the queue at once.
     pub(crate) max_batch: Gauge,
-    pub(crate) latency: Latency,
-    /// Handles given to BPF programs.
-    pub(crate) acquired: PerCpuU64,
-    /// Handles whose object has been dropped.
-    pub(crate) released: PerCpuU64,
-    /// Handles that were asked for in vain.
-    pub(crate) acquire_failed: PerCpuU64,
 }
 
-impl Stats {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            inline: PerCpuU64::new()?,
-            deferred: PerCpuU64::new()?,
+impl LaneStats {
+    const fn new() -> Self {
+        Self {
             drained: Gauge::new(),
             no_drop: Gauge::new(),
-            irq_work_runs: Gauge::new(),
             workqueue_runs: Gauge::new(),
             max_batch: Gauge::new(),
-            latency: Latency::new()?,
-            acquired: PerCpuU64::new()?,
-            released: PerCpuU64::new()?,
-            acquire_failed: PerCpuU64::new()?,
-        })
+        }
     }
 
     /// What comes off the queue here is no drop and does not count: called from its destructor.
@@ -158,6 +136,53 @@ impl Stats {
             self.drained.add(1);
         }
     }
+}
+
+/// The counters of an engine.
+///
+/// What any context counts is counted per CPU, what the one who drains counts is a [`Gauge`].
+pub(crate) struct Stats {
+    /// Drops done at once, in the context they came from.
+    pub(crate) inline: PerCpuU64,
+    /// Drops that went onto the queue.
+    pub(crate) deferred: PerCpuU64,
+    /// Times that the `irq_work` ran and was the one to drain.
+    pub(crate) irq_work_runs: Gauge,
+    pub(crate) in_hard_irq: LaneStats,
+    pub(crate) in_process: LaneStats,
+    /// Of the drops that need not wait for process context.
+    pub(crate) latency: Latency,
+    /// Handles given to BPF programs.
+    pub(crate) acquired: PerCpuU64,
+    /// Handles whose object has been dropped.
+    pub(crate) released: PerCpuU64,
+    /// Handles that were asked for in vain.
+    pub(crate) acquire_failed: PerCpuU64,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            inline: PerCpuU64::new()?,
+            deferred: PerCpuU64::new()?,
+            irq_work_runs: Gauge::new(),
+            in_hard_irq: LaneStats::new(),
+            in_process: LaneStats::new(),
+            latency: Latency::new()?,
+            acquired: PerCpuU64::new()?,
+            released: PerCpuU64::new()?,
+            acquire_failed: PerCpuU64::new()?,
+        })
+    }
+
+    fn lanes(&self) -> [&LaneStats; 2] {
+        [&self.in_hard_irq, &self.in_process]
+    }
+
+    /// Drops from the queue that have been done.
+    pub(crate) fn drained(&self) -> u64 {
+        self.lanes().map(|lane| lane.drained.get()).iter().sum()
+    }
 
     /// Handles that have not been dropped.
     pub(crate) fn handles_live(&self) -> u64 {
@@ -170,12 +195,14 @@ impl Stats {
     pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "inline {}", self.inline.sum())?;
         // In this order, so that no drop is shown as drained that is not shown as deferred.
-        let drained = self.drained.get();
+        let drained = self.drained();
         writeln!(f, "deferred {}", self.deferred.sum())?;
         writeln!(f, "drained {drained}")?;
         writeln!(f, "irq_work_runs {}", self.irq_work_runs.get())?;
-        writeln!(f, "workqueue_runs {}", self.workqueue_runs.get())?;
-        writeln!(f, "max_batch {}", self.max_batch.get())?;
+        let workqueue_runs = self.lanes().map(|lane| lane.workqueue_runs.get());
+        writeln!(f, "workqueue_runs {}", workqueue_runs.iter().sum::<u64>())?;
+        let max_batch = self.lanes().map(|lane| lane.max_batch.get());
+        writeln!(f, "max_batch {}", max_batch.iter().max().unwrap_or(&0))?;
         writeln!(f, "acquire_failed {}", self.acquire_failed.sum())?;
         writeln!(f, "handles_live {}", self.handles_live())?;
         for (log2, bucket) in self.latency.buckets.iter().enumerate() {

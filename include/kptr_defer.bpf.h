@@ -19,6 +19,19 @@
  * Take the old handle out of an element, with bpf_kptr_xchg(), before you
  * delete it or reuse it: since Linux 7.2 a deleted element keeps its kptrs, and
  * the next user of its memory finds them.
+ *
+ * The kinds, and where a program that runs in NMI finds such an object:
+ *
+ *	task	bpf_get_current_task_btf(), bpf_task_from_pid()
+ *	cgroup	bpf_get_current_task_btf()->cgroups->dfl_cgrp
+ *	cred	bpf_kptr_defer_task_cred(task)
+ *	file	bpf_kptr_defer_current_file(fd), mm->exe_file of an mm below
+ *	mm	bpf_kptr_defer_current_mm()
+ *
+ * and also where the verifier takes a pointer for trusted or RCU protected: the
+ * arguments of tp_btf and LSM programs, vma->vm_mm and vma->vm_file of the vma
+ * iterator. Not task->real_cred, task->mm or task->files as such: a kernel built
+ * with GCC has no BTF type tags, without which they are read but not trusted.
  */
 #ifndef _KPTR_DEFER_BPF_H
 #define _KPTR_DEFER_BPF_H
@@ -27,27 +40,71 @@
 #include <bpf/bpf_helpers.h>
 #endif
 
-struct kptr_defer_task {
-	struct task_struct *task;
-} __attribute__((preserve_access_index));
+/*
+ * Of each kind:
+ *
+ * bpf_kptr_defer_<kind>_acquire() takes a reference to @object, which may be a
+ * trusted or an RCU pointer. NULL when there is no memory, or when the object is
+ * dying: its count is zero; a task is dead.
+ *
+ * bpf_kptr_defer_<kind>_get() tells the object, as an RCU pointer: read through it,
+ * pass it to kfuncs that take one. A sleepable program calls this inside
+ * bpf_rcu_read_lock().
+ *
+ * bpf_kptr_defer_<kind>_release() gives the reference back. Never fails.
+ */
+#define KPTR_DEFER_KIND(kind, type)						\
+	struct kptr_defer_##kind {						\
+		type *kind;							\
+	} __attribute__((preserve_access_index));				\
+	extern struct kptr_defer_##kind *					\
+	bpf_kptr_defer_##kind##_acquire(type *object) __ksym;			\
+	extern type *								\
+	bpf_kptr_defer_##kind##_get(struct kptr_defer_##kind *h) __ksym;	\
+	extern void								\
+	bpf_kptr_defer_##kind##_release(struct kptr_defer_##kind *h) __ksym;
 
 /*
- * Takes a reference to @task, which may be a trusted or an RCU pointer. NULL
- * when there is no memory, or when the task is dead already.
+ * What _get() gives may go to bpf_task_acquire(), bpf_kptr_defer_task_cred().
+ * Once the task has been reaped, do not follow its pointers to other tasks
+ * (real_parent, group_leader): nothing holds those.
  */
-extern struct kptr_defer_task *
-bpf_kptr_defer_task_acquire(struct task_struct *task) __ksym;
+KPTR_DEFER_KIND(task, struct task_struct)
+
+/* To bpf_cgroup_acquire(), bpf_cgroup_ancestor(), bpf_task_under_cgroup(). */
+KPTR_DEFER_KIND(cgroup, struct cgroup)
+
+/* No kfunc of the kernel takes these three when they are RCU pointers. */
+KPTR_DEFER_KIND(cred, const struct cred)
+KPTR_DEFER_KIND(file, struct file)
 
 /*
- * The task, as an RCU pointer: read through it, pass it to kfuncs that take one
- * (bpf_task_acquire(), bpf_kptr_defer_task_acquire()). A sleepable program calls
- * this inside bpf_rcu_read_lock(). Once the task has been reaped, do not follow
- * its pointers to other tasks (real_parent, group_leader): nothing holds those.
+ * The whole address space is held, with all that is mapped there: long after the
+ * end of its process, if you like. It is always given back in process context.
  */
-extern struct task_struct *
-bpf_kptr_defer_task_get(struct kptr_defer_task *h) __ksym;
+KPTR_DEFER_KIND(mm, struct mm_struct)
 
-/* Gives the reference back. Never fails. */
-extern void bpf_kptr_defer_task_release(struct kptr_defer_task *h) __ksym;
+#undef KPTR_DEFER_KIND
+
+/*
+ * The objective credentials of a task, as an RCU pointer; NULL when it is dead.
+ */
+extern const struct cred *
+bpf_kptr_defer_task_cred(struct task_struct *task) __ksym;
+
+/*
+ * The address space of the current task, as an RCU pointer; NULL for a kernel
+ * thread.
+ */
+extern struct mm_struct *
+bpf_kptr_defer_current_mm(void) __ksym;
+
+/*
+ * The file that the current task has open as @fd, as an RCU pointer; NULL when
+ * there is none. Another thread may close it meanwhile: then to acquire it may
+ * give NULL or, rarely, a file that has been opened just then.
+ */
+extern struct file *
+bpf_kptr_defer_current_file(__u32 fd) __ksym;
 
 #endif /* _KPTR_DEFER_BPF_H */

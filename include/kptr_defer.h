@@ -42,7 +42,9 @@
  * defer/borrowed.rs says when that is sound; the guard does it for tasks and
  * cgroups.
  *
- * A module that has ever called kptr_defer_drop() calls kptr_defer_barrier() in
+ * A destructor that may sleep goes to kptr_defer_drop_sleepable().
+ *
+ * A module that has ever called one of them calls kptr_defer_barrier() in
  * its exit function, after the last drop and before its code goes away.
  */
 #ifndef _KPTR_DEFER_H
@@ -60,7 +62,7 @@
  * @dtor: what drops the object that the slot is in
  *
  * Needs no initialisation. It belongs to its owner until it is handed to
- * kptr_defer_drop() and again from the moment @dtor is called; in between the
+ * kptr_defer_drop(), and again from the moment @dtor is called; in between the
  * owner must not touch it. It may share a union with whatever the object needs
  * only afterwards, its rcu_head for one.
  */
@@ -83,6 +85,21 @@ struct kptr_defer_slot {
  */
 bool kptr_defer_drop(struct kptr_defer_slot *slot,
 		     void (*dtor)(struct kptr_defer_slot *slot));
+
+/**
+ * kptr_defer_drop_sleepable - run a destructor that may sleep, as soon as it can
+ * @slot: the slot in the object, not handed over already
+ * @dtor: drops the object; never NULL
+ *
+ * @dtor runs in a kworker, always: who gives back a reference may hold a lock, or read
+ * under RCU.
+ * Oldest first, one after another; what sleeps holds up others that may sleep,
+ * but no drop of kptr_defer_drop().
+ *
+ * Context: any, NMI included. Never allocates, never fails.
+ */
+void kptr_defer_drop_sleepable(struct kptr_defer_slot *slot,
+			       void (*dtor)(struct kptr_defer_slot *slot));
 
 /**
  * kptr_defer_barrier - wait for the drops that are under way

@@ -4,23 +4,30 @@
 //!
 //! It brings along the slot that its drop may need. Its memory is the price, paid when the reference
 //! is taken, where failing is allowed.
+//!
+//! What the kfunc `_get` returns is good until the program's RCU read-side critical section ends, even
+//! when the handle is given back before that. Where the kernel does not free the object by RCU the
+//! handle sees to it, and keeps the last of what it holds for one grace period more.
 
 use super::reserve::RESERVE;
 use crate::{
-    abstractions::nolock::NolockBox,
-    bindings::kptr_defer_slot,
+    abstractions::{
+        nolock::NolockBox,
+        rcu, //
+    },
+    bindings::{
+        callback_head,
+        kptr_defer_slot, //
+    },
     defer::{
         pending::PendingDrop,
+        queue::Lane,
         ENGINE, //
     },
 };
 use core::ptr::NonNull;
 use kernel::{
     container_of,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
-    },
     types::Opaque, //
 };
 
@@ -28,32 +35,45 @@ use kernel::{
 ///
 /// # Safety
 ///
-/// Dropping its [`ARef`] is fit for hard interrupt context, as all destructors of BPF kptrs have to
-/// be.
-pub(crate) unsafe trait Object:
-    AlwaysRefCounted + Sized + Send + Sync + 'static
-{
-    /// Whether nobody should take new references any more.
+/// - [`try_get`](Self::try_get) may be called in any context, under RCU.
+/// - What it has taken, [`put`](Self::put) and [`PUT_AFTER_READERS`](Self::PUT_AFTER_READERS) give back
+///   between them; on any CPU, and where [`DropsIn`](Self::DropsIn) says; the latter in an RCU callback.
+/// - The object's memory stays what it is until an RCU grace period has passed since `put`, or until
+///   `PUT_AFTER_READERS`.
+pub(crate) unsafe trait Object: Sized + 'static {
+    /// Where giving it back is allowed.
+    type DropsIn: Lane;
+
+    /// Takes a reference, unless the object is dying; tells whether it has.
+    fn try_get(&self) -> bool;
+
+    /// Gives back what [`try_get`](Self::try_get) took.
     ///
-    /// Context: any.
-    fn is_dying(&self) -> bool;
+    /// # Safety
+    ///
+    /// The caller owns it, and gives it up.
+    unsafe fn put(object: NonNull<Self>);
+
+    /// Gives back the rest, an RCU grace period later. Unsafe to call for the same reason.
+    const PUT_AFTER_READERS: Option<unsafe fn(NonNull<Self>)> = None;
 }
 
 /// A reference to an object, and the slot for giving it back.
 ///
 /// # Invariants
 ///
-/// `object` comes from [`ARef::into_raw`]; its reference is the handle's.
+/// What [`Object::try_get`] has taken of `object` is the handle's.
 #[repr(C)]
 pub(crate) struct Handle<T: Object> {
     pub(super) object: NonNull<T>,
+    /// Once it is off the queue, the node of an RCU callback.
     pub(super) slot: Opaque<kptr_defer_slot>,
 }
 
 impl<T: Object> Handle<T> {
     /// Takes a reference to `object`. `None` when there is no memory or the object is dying.
     ///
-    /// Context: any.
+    /// Context: any, under RCU.
     ///
     /// # Safety
     ///
@@ -63,15 +83,11 @@ impl<T: Object> Handle<T> {
         // SAFETY: The module is loaded.
         let (stats, reserve) = unsafe { (ENGINE.get().stats(), RESERVE.get()) };
         // Memory before the reference, which, once taken, could not be dropped in every context.
-        let block = if object.is_dying() {
-            None
-        } else {
-            reserve.block()
-        };
+        let block = reserve.block().filter(|_| object.try_get());
         let handle = block.map(|block| {
-            // INVARIANT: The handle takes the reference over.
+            // INVARIANT: The handle takes over what `try_get` has taken.
             block.write(Self {
-                object: ARef::into_raw(ARef::from(object)),
+                object: NonNull::from(object),
                 slot: Opaque::zeroed(),
             })
         });
@@ -94,79 +110,114 @@ impl<T: Object> Handle<T> {
     pub(super) unsafe fn release(handle: NonNull<Self>) {
         // SAFETY: The handle is valid, so is the place of its slot.
         let slot = unsafe { NonNull::new_unchecked((*handle.as_ptr()).slot.get()) };
-        // SAFETY: The handle is the caller's, who gives it up: the slot is not in use, and `free` can
-        // be called once.
-        let drop = unsafe { PendingDrop::new(slot, Self::free) };
+        // SAFETY: The handle is the caller's, who gives it up: the slot is not in use, and `drained`
+        // can be called once.
+        let drop = unsafe { PendingDrop::<T::DropsIn>::new(slot, Self::drained) };
         // SAFETY: The module is loaded.
         unsafe { ENGINE.get() }.give_back(drop);
     }
 
     /// # Safety
     ///
-    /// `slot` is that of a handle from [`acquire`](Self::acquire) which nobody uses any more.
-    unsafe extern "C" fn free(slot: *mut kptr_defer_slot) {
+    /// `slot` is that of a handle from [`acquire`](Self::acquire) which nobody uses any more. The
+    /// context is what `T::DropsIn` says.
+    unsafe extern "C" fn drained(slot: *mut kptr_defer_slot) {
         let slot = Opaque::cast_from(slot);
         // SAFETY: By the safety requirement the slot is in a handle.
-        let handle = unsafe { container_of!(slot, Self, slot) };
-        // SAFETY: By the safety requirement; the memory of a handle comes from a `NolockBox`.
-        drop(unsafe { NolockBox::from_raw(NonNull::new_unchecked(handle.cast_mut())) });
+        let handle = unsafe { container_of!(slot, Self, slot) }.cast_mut();
+        // SAFETY: By the type invariant what was taken is the handle's, which nobody uses any more.
+        unsafe { T::put((*handle).object) };
+        if T::PUT_AFTER_READERS.is_some() {
+            const { assert!(size_of::<callback_head>() <= size_of::<kptr_defer_slot>()) };
+            // SAFETY: The slot is not in use any more, so there is room for the callback's node. The
+            // module waits for its callbacks before it goes.
+            unsafe { rcu::call((*handle).slot.get().cast(), Self::readers_gone) };
+        } else {
+            // SAFETY: By the safety requirement.
+            unsafe { Self::free(handle) };
+        }
     }
-}
 
-impl<T: Object> Drop for Handle<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the reference is ours.
-        drop(unsafe { ARef::from_raw(self.object) });
-        // SAFETY: The engine is not dropped before its last drop is done.
+    /// # Safety
+    ///
+    /// `head` is the node in the slot of a handle, which has been put.
+    unsafe extern "C" fn readers_gone(head: *mut callback_head) {
+        let slot = Opaque::cast_from(head.cast::<kptr_defer_slot>());
+        // SAFETY: By the safety requirement it is in a handle.
+        let handle = unsafe { container_of!(slot, Self, slot) }.cast_mut();
+        if let Some(put) = T::PUT_AFTER_READERS {
+            // SAFETY: By the type invariant what was taken is the handle's; `put` has given back the
+            // other part.
+            unsafe { put((*handle).object) };
+        }
+        // SAFETY: By the safety requirement nobody uses the handle any more.
+        unsafe { Self::free(handle) };
+    }
+
+    /// # Safety
+    ///
+    /// `handle` comes from [`acquire`](Self::acquire), holds nothing any more, and nobody uses it.
+    unsafe fn free(handle: *mut Self) {
+        // SAFETY: The engine is not dropped before its last handle is.
         unsafe { ENGINE.get() }.stats().released.inc();
+        // SAFETY: By the safety requirement; the memory of a handle comes from a `NolockBox`.
+        drop(unsafe { NolockBox::from_raw(NonNull::new_unchecked(handle)) });
     }
 }
 
 /// Defines what the kfuncs of a kind call, and asserts that BPF and Rust mean the same handle.
 macro_rules! bpf_kind {
-    ($object:ty as $raw:ident, in $handle:ident . $field:ident {
-        acquire: $acquire:ident,
-        release: $release:ident $(,)?
-    }) => {
-        const _: () = {
-            use super::handle::Handle;
-            use crate::bindings::{
-                $handle,
-                $raw, //
+    ($kind:ident: $object:ty as $raw:ident) => {
+        ::kernel::macros::paste! {
+            const _: () = {
+                use super::handle::Handle;
+                use crate::bindings::{
+                    [<kptr_defer_ $kind>],
+                    $raw, //
+                };
+                use core::{
+                    mem::offset_of,
+                    ptr::{
+                        self,
+                        NonNull, //
+                    },
+                };
+
+                assert!(size_of::<$object>() == size_of::<$raw>());
+                assert!(size_of::<Handle<$object>>() == size_of::<[<kptr_defer_ $kind>]>());
+                assert!(
+                    offset_of!(Handle<$object>, object) == offset_of!([<kptr_defer_ $kind>], $kind)
+                );
+                assert!(
+                    offset_of!(Handle<$object>, slot) == offset_of!([<kptr_defer_ $kind>], slot)
+                );
+
+                /// # Safety
+                ///
+                /// For the kfunc only: `object` is a trusted or an RCU pointer.
+                #[no_mangle]
+                unsafe extern "C" fn [<kptr_defer_rust_ $kind _acquire>](
+                    object: NonNull<$raw>,
+                ) -> *mut [<kptr_defer_ $kind>] {
+                    // SAFETY: BPF guarantees that the object is there during the call; its type in
+                    // Rust is a transparent wrapper. A program that calls a kfunc pins the module.
+                    let handle = unsafe { Handle::acquire(object.cast::<$object>().as_ref()) };
+                    handle.map_or(ptr::null_mut(), |handle| handle.cast().as_ptr())
+                }
+
+                /// # Safety
+                ///
+                /// For the kfunc and the destructor only: `handle` comes from acquire, and is given
+                /// up.
+                #[no_mangle]
+                unsafe extern "C" fn [<kptr_defer_rust_ $kind _release>](
+                    handle: NonNull<[<kptr_defer_ $kind>]>,
+                ) {
+                    // SAFETY: BPF guarantees that. The program or the map pins the module.
+                    unsafe { Handle::release(handle.cast::<Handle<$object>>()) };
+                }
             };
-            use core::{
-                mem::offset_of,
-                ptr::{
-                    self,
-                    NonNull, //
-                },
-            };
-
-            assert!(size_of::<$object>() == size_of::<$raw>());
-            assert!(size_of::<Handle<$object>>() == size_of::<$handle>());
-            assert!(offset_of!(Handle<$object>, object) == offset_of!($handle, $field));
-            assert!(offset_of!(Handle<$object>, slot) == offset_of!($handle, slot));
-
-            /// # Safety
-            ///
-            /// For the kfunc only: `object` is a trusted or an RCU pointer.
-            #[no_mangle]
-            unsafe extern "C" fn $acquire(object: NonNull<$raw>) -> *mut $handle {
-                // SAFETY: BPF guarantees that the object is there during the call; its type in Rust
-                // is a transparent wrapper. A program that calls a kfunc pins the module.
-                let handle = unsafe { Handle::acquire(object.cast::<$object>().as_ref()) };
-                handle.map_or(ptr::null_mut(), |handle| handle.cast().as_ptr())
-            }
-
-            /// # Safety
-            ///
-            /// For the kfunc and the destructor only: `handle` comes from acquire, and is given up.
-            #[no_mangle]
-            unsafe extern "C" fn $release(handle: NonNull<$handle>) {
-                // SAFETY: BPF guarantees that. The program or the map pins the module.
-                unsafe { Handle::release(handle.cast::<Handle<$object>>()) };
-            }
-        };
+        }
     };
 }
 pub(super) use bpf_kind;

@@ -4,6 +4,12 @@
 
 mod handle;
 pub(crate) mod reserve;
+
+#[cfg(CONFIG_CGROUPS)]
+mod cgroup;
+mod cred;
+mod file;
+mod mm;
 mod task;
 
 use crate::bindings;

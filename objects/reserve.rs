@@ -20,8 +20,11 @@ use crate::{
     },
     bindings::kptr_defer_slot,
     defer::{
-        pending::PendingDrop,
-        queue::Engine, //
+        pending::{
+            InHardIrq,
+            PendingDrop, //
+        },
+        queue::Engine,
     },
 };
 use core::{
@@ -202,7 +205,7 @@ impl SpareBlocks {
         // SAFETY: An `Opaque` is not at null.
         let notice = unsafe { NonNull::new_unchecked(self.notice.get()) };
         // SAFETY: The notice is ours until `notice_sent` is false again.
-        let notice = unsafe { PendingDrop::new(notice, Self::receive_notice) };
+        let notice = unsafe { PendingDrop::<InHardIrq>::new(notice, Self::receive_notice) };
         self.engine.get().defer(notice);
     }
 
@@ -214,7 +217,7 @@ impl SpareBlocks {
         // SAFETY: By the safety requirement it is in a reserve; that is not dropped while a notice
         // is under way.
         let this = unsafe { &*container_of!(notice, Self, notice) };
-        this.engine.get().stats().is_no_drop();
+        this.engine.get().stats().in_hard_irq.is_no_drop();
         this.notice_sent.store(false, Release);
         // If it is queued already, it will see what this notice is about.
         let _ = this.engine.get().workqueue().enqueue(ARef::from(this));

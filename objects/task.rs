@@ -9,19 +9,33 @@ use super::handle::{
     bpf_kind,
     Object, //
 };
-use crate::abstractions::task::is_dead;
-use kernel::task::Task;
+use crate::{
+    abstractions::task::is_dead,
+    defer::pending::InHardIrq, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    sync::aref::AlwaysRefCounted,
+    task::Task, //
+};
 
-// SAFETY: `put_task_struct()` calls `call_rcu()` at most.
+// SAFETY: `put_task_struct()` calls `call_rcu()` at most, which frees the task.
 unsafe impl Object for Task {
-    fn is_dying(&self) -> bool {
-        is_dead(self)
+    type DropsIn = InHardIrq;
+
+    /// A task is dying when nobody can find it any more; its `usage` may be held much longer.
+    fn try_get(&self) -> bool {
+        let alive = !is_dead(self);
+        if alive {
+            self.inc_ref();
+        }
+        alive
+    }
+
+    unsafe fn put(task: NonNull<Self>) {
+        // SAFETY: The caller owns a reference.
+        unsafe { Self::dec_ref(task) };
     }
 }
 
-bpf_kind! {
-    Task as task_struct, in kptr_defer_task.task {
-        acquire: kptr_defer_rust_task_acquire,
-        release: kptr_defer_rust_task_release,
-    }
-}
+bpf_kind!(task: Task as task_struct);

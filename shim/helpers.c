@@ -4,6 +4,7 @@
  * Rust sees them without their prefix. What is exported, the guard calls, too.
  */
 
+#include <linux/cgroup.h>
 #include <linux/export.h>
 
 #include "shim.h"
@@ -64,11 +65,6 @@ struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *n
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0, name);
 }
 
-void *kptr_defer_helper_kmalloc_nolock(size_t size)
-{
-	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
-}
-
 /*
  * To the compiler a per-CPU pointer is in an address space of its own, which
  * Rust does not know: there it is a number.
@@ -119,4 +115,26 @@ EXPORT_SYMBOL_GPL(kptr_defer_helper_percpu_sum_u64);
 bool kptr_defer_helper_task_is_dead(struct task_struct *task)
 {
 	return !refcount_read(&task->rcu_users) && !is_idle_task(task);
+}
+
+#ifdef CONFIG_CGROUPS
+bool kptr_defer_helper_cgroup_tryget(struct cgroup *cgroup)
+{
+	return cgroup_tryget(cgroup);
+}
+
+void kptr_defer_helper_cgroup_put(struct cgroup *cgroup)
+{
+	cgroup_put(cgroup);
+}
+#endif
+
+bool kptr_defer_helper_cred_tryget(const struct cred *cred)
+{
+	return get_cred_rcu(cred);
+}
+
+bool kptr_defer_helper_file_tryget(struct file *file)
+{
+	return file_ref_get(&file->f_ref);
 }

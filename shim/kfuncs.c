@@ -7,6 +7,8 @@
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
+#include <linux/fdtable.h>
+#include <linux/sched.h>
 
 #include "shim.h"
 
@@ -15,65 +17,123 @@ module_param_named(defer_when, kptr_defer_when, charp, 0444);
 MODULE_PARM_DESC(defer_when, "Defer drops: in NMI (nmi, the default), also with interrupts off (irqsoff), always (always, for tests)");
 
 EXPORT_SYMBOL_GPL(kptr_defer_drop);
+EXPORT_SYMBOL_GPL(kptr_defer_drop_sleepable);
 EXPORT_SYMBOL_GPL(kptr_defer_barrier);
 
 __bpf_kfunc_start_defs();
 
+/*
+ * The kfuncs of each kind.
+ *
+ * bpf_kptr_defer_<kind>_acquire() takes a reference to an object, which is a
+ * trusted or an RCU pointer, as a handle: to be kept in a map or given back.
+ * NULL when there is no memory, or when the object is dying.
+ * Context: any, NMI included.
+ *
+ * bpf_kptr_defer_<kind>_get() tells the object that a handle holds, as an RCU
+ * pointer.
+ * Context: any; sleepable programs call it under bpf_rcu_read_lock().
+ *
+ * bpf_kptr_defer_<kind>_release() gives back the reference; the handle is gone
+ * with that. Never fails.
+ * Context: any, NMI included.
+ *
+ * bpf_kptr_defer_<kind>_release_dtor() is what the teardown of a map calls.
+ */
+#define KPTR_DEFER_KFUNCS(kind, object_t)						\
+__bpf_kfunc struct kptr_defer_##kind *bpf_kptr_defer_##kind##_acquire(object_t *object)	\
+{											\
+	return kptr_defer_rust_##kind##_acquire(object);				\
+}											\
+__bpf_kfunc object_t *bpf_kptr_defer_##kind##_get(struct kptr_defer_##kind *handle)	\
+{											\
+	return handle->kind;								\
+}											\
+__bpf_kfunc void bpf_kptr_defer_##kind##_release(struct kptr_defer_##kind *handle)	\
+{											\
+	kptr_defer_rust_##kind##_release(handle);					\
+}											\
+__bpf_kfunc void bpf_kptr_defer_##kind##_release_dtor(void *handle)			\
+{											\
+	kptr_defer_rust_##kind##_release(handle);					\
+}											\
+CFI_NOSEAL(bpf_kptr_defer_##kind##_release_dtor);
+
+KPTR_DEFER_KINDS(KPTR_DEFER_KFUNCS)
+
+/*
+ * What programs cannot get at otherwise: without BTF type tags, which GCC does
+ * not write, the verifier trusts no pointer that leads there.
+ */
+
 /**
- * bpf_kptr_defer_task_acquire() - take a reference to a task, as a handle
+ * bpf_kptr_defer_task_cred() - the objective credentials of a task
  * @task: a trusted or RCU pointer
  *
- * Context: any, NMI included.
- * Return: The handle, to be kept in a map or given back; NULL when there is no
- * memory, or when the task is dead.
+ * Context: any, NMI included; sleepable programs call it under
+ * bpf_rcu_read_lock().
+ * Return: The credentials, as an RCU pointer; NULL when the task is dead.
  */
-__bpf_kfunc struct kptr_defer_task *bpf_kptr_defer_task_acquire(struct task_struct *task)
+__bpf_kfunc const struct cred *bpf_kptr_defer_task_cred(struct task_struct *task)
 {
-	return kptr_defer_rust_task_acquire(task);
+	return rcu_dereference(task->real_cred);
 }
 
 /**
- * bpf_kptr_defer_task_get() - the task that a handle holds
- * @handle: the handle
+ * bpf_kptr_defer_current_mm() - the address space of the current task
  *
- * Context: any; sleepable programs call it under bpf_rcu_read_lock().
- * Return: The task, as an RCU pointer.
+ * No other task's: only its own lock keeps it from leaving its mm. The current
+ * one does not while the program runs.
+ *
+ * Context: as above.
+ * Return: The mm, as an RCU pointer; NULL for a kernel thread.
  */
-__bpf_kfunc struct task_struct *bpf_kptr_defer_task_get(struct kptr_defer_task *handle)
+__bpf_kfunc struct mm_struct *bpf_kptr_defer_current_mm(void)
 {
-	return handle->task;
+	return current->mm;
 }
 
 /**
- * bpf_kptr_defer_task_release() - give back the reference that a handle holds
- * @handle: the handle, gone with this
+ * bpf_kptr_defer_current_file() - a file that the current task has open
+ * @fd: its descriptor
  *
- * Context: any, NMI included. Never fails.
+ * Another thread may close it meanwhile: then to acquire it may give NULL, or,
+ * rarely, some other file that was opened just then in the same memory.
+ *
+ * Context: as above.
+ * Return: The file, as an RCU pointer; NULL when there is none.
  */
-__bpf_kfunc void bpf_kptr_defer_task_release(struct kptr_defer_task *handle)
+__bpf_kfunc struct file *bpf_kptr_defer_current_file(u32 fd)
 {
-	kptr_defer_rust_task_release(handle);
-}
+	struct files_struct *files = current->files;
 
-/* What the teardown of a map calls. */
-__bpf_kfunc void bpf_kptr_defer_task_release_dtor(void *handle)
-{
-	kptr_defer_rust_task_release(handle);
+	return files ? files_lookup_fd_raw(files, fd) : NULL;
 }
-
-CFI_NOSEAL(bpf_kptr_defer_task_release_dtor);
 
 __bpf_kfunc_end_defs();
 
+#define KPTR_DEFER_KFUNC_IDS(kind, type)						\
+	BTF_ID_FLAGS(func, bpf_kptr_defer_##kind##_acquire,				\
+		     KF_ACQUIRE | KF_RET_NULL | KF_RCU)					\
+	BTF_ID_FLAGS(func, bpf_kptr_defer_##kind##_get, KF_RCU_PROTECTED)		\
+	BTF_ID_FLAGS(func, bpf_kptr_defer_##kind##_release, KF_RELEASE)
+
 BTF_KFUNCS_START(kptr_defer_kfuncs)
-BTF_ID_FLAGS(func, bpf_kptr_defer_task_acquire, KF_ACQUIRE | KF_RET_NULL | KF_RCU)
-BTF_ID_FLAGS(func, bpf_kptr_defer_task_get, KF_RCU_PROTECTED)
-BTF_ID_FLAGS(func, bpf_kptr_defer_task_release, KF_RELEASE)
+KPTR_DEFER_KINDS(KPTR_DEFER_KFUNC_IDS)
+BTF_ID_FLAGS(func, bpf_kptr_defer_task_cred, KF_RCU | KF_RCU_PROTECTED | KF_RET_NULL)
+BTF_ID_FLAGS(func, bpf_kptr_defer_current_mm, KF_RCU_PROTECTED | KF_RET_NULL)
+BTF_ID_FLAGS(func, bpf_kptr_defer_current_file, KF_RCU_PROTECTED | KF_RET_NULL)
 BTF_KFUNCS_END(kptr_defer_kfuncs)
 
+#define KPTR_DEFER_DTOR_IDS(kind, type)							\
+	BTF_ID(struct, kptr_defer_##kind)						\
+	BTF_ID(func, bpf_kptr_defer_##kind##_release_dtor)
+
 BTF_ID_LIST(kptr_defer_dtor_ids)
-BTF_ID(struct, kptr_defer_task)
-BTF_ID(func, bpf_kptr_defer_task_release_dtor)
+KPTR_DEFER_KINDS(KPTR_DEFER_DTOR_IDS)
+
+#define KPTR_DEFER_ONE(kind, type) + 1
+#define KPTR_DEFER_KINDS_COUNT (0 KPTR_DEFER_KINDS(KPTR_DEFER_ONE))
 
 /*
  * TRACING also stands for tracepoint, raw tracepoint, perf_event and LSM
@@ -99,12 +159,7 @@ static bool kptr_defer_has_btf(struct module *owner)
 
 int kptr_defer_register_kfuncs(struct module *owner)
 {
-	const struct btf_id_dtor_kfunc dtors[] = {
-		{
-			.btf_id		= kptr_defer_dtor_ids[0],
-			.kfunc_btf_id	= kptr_defer_dtor_ids[1],
-		},
-	};
+	struct btf_id_dtor_kfunc dtors[KPTR_DEFER_KINDS_COUNT];
 	const struct btf_kfunc_id_set set = {
 		.owner	= owner,
 		.set	= &kptr_defer_kfuncs,
@@ -115,6 +170,10 @@ int kptr_defer_register_kfuncs(struct module *owner)
 	if (owner && !kptr_defer_has_btf(owner))
 		return -ENOENT;
 
+	for (i = 0; i < ARRAY_SIZE(dtors); i++) {
+		dtors[i].btf_id = kptr_defer_dtor_ids[2 * i];
+		dtors[i].kfunc_btf_id = kptr_defer_dtor_ids[2 * i + 1];
+	}
 	ret = register_btf_id_dtor_kfuncs(dtors, ARRAY_SIZE(dtors), owner);
 	for (i = 0; !ret && i < ARRAY_SIZE(kptr_defer_prog_types); i++)
 		ret = register_btf_kfunc_id_set(kptr_defer_prog_types[i], &set);

@@ -6,9 +6,12 @@
 #ifndef _KPTR_DEFER_SHIM_H
 #define _KPTR_DEFER_SHIM_H
 
+#include <linux/cred.h>
+#include <linux/fs.h>
 #include <linux/irq_work.h>
 #include <linux/irqflags.h>
 #include <linux/llist.h>
+#include <linux/mm_types.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
@@ -24,14 +27,34 @@
 /* The parameter defer_when=, as it was given. */
 extern char *kptr_defer_when;
 
+/* What handles can hold (objects/): KIND(its name, its type in the kernel). */
+#define KPTR_DEFER_KINDS(KIND)		\
+	KIND(task, struct task_struct)	\
+	KPTR_DEFER_CGROUP(KIND)		\
+	KIND(cred, const struct cred)	\
+	KIND(file, struct file)		\
+	KIND(mm, struct mm_struct)
+
+#ifdef CONFIG_CGROUPS
+#define KPTR_DEFER_CGROUP(KIND) KIND(cgroup, struct cgroup)
+#else
+#define KPTR_DEFER_CGROUP(KIND)
+#endif
+
 /*
  * A handle: what a BPF program keeps in a map. BPF sees this definition, Rust
- * asserts that its own has the same layout (objects/handle.rs).
+ * asserts that its own has the same layout. The functions are what the kfuncs
+ * call, in Rust (objects/handle.rs).
  */
-struct kptr_defer_task {
-	struct task_struct *task;
-	struct kptr_defer_slot slot;
-};
+#define KPTR_DEFER_HANDLE(kind, type)							\
+	struct kptr_defer_##kind {							\
+		type *kind;								\
+		struct kptr_defer_slot slot;						\
+	};										\
+	struct kptr_defer_##kind *kptr_defer_rust_##kind##_acquire(type *object);	\
+	void kptr_defer_rust_##kind##_release(struct kptr_defer_##kind *handle);
+
+KPTR_DEFER_KINDS(KPTR_DEFER_HANDLE)
 
 /* The debugfs file. */
 struct dentry *kptr_defer_stats_file_create(void);
@@ -41,11 +64,7 @@ void kptr_defer_rust_stats_show(struct seq_file *m);
 /* Registers kfuncs and destructors with BPF, in module init only. */
 int kptr_defer_register_kfuncs(struct module *owner);
 
-/* What the kfuncs call, in Rust (objects/). */
-struct kptr_defer_task *kptr_defer_rust_task_acquire(struct task_struct *task);
-void kptr_defer_rust_task_release(struct kptr_defer_task *handle);
-
-/* Helpers, see helpers.c. */
+/* Helpers, see helpers.c and memory.c. */
 bool kptr_defer_helper_in_nmi(void);
 bool kptr_defer_helper_irqs_disabled(void);
 void kptr_defer_helper_preempt_disable(void);
@@ -64,5 +83,9 @@ void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers);
 u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number);
 u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers);
 bool kptr_defer_helper_task_is_dead(struct task_struct *task);
+bool kptr_defer_helper_cgroup_tryget(struct cgroup *cgroup);
+void kptr_defer_helper_cgroup_put(struct cgroup *cgroup);
+bool kptr_defer_helper_cred_tryget(const struct cred *cred);
+bool kptr_defer_helper_file_tryget(struct file *file);
 
 #endif /* _KPTR_DEFER_SHIM_H */

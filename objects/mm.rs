@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Address spaces, held as `mmget()` does: with all that is mapped there.
+//!
+//! The last `mmput()` takes the address space apart (`__mmput()` in `kernel/fork.c`), and sleeps. What
+//! is left is not freed by RCU: `mmgrab()` keeps it for the readers, `mmdrop()` is called in RCU
+//! callbacks by the kernel, too (`mmdrop_sched()`).
+
+use super::handle::{
+    bpf_kind,
+    Object, //
+};
+use crate::defer::pending::InProcess;
+use core::{
+    mem,
+    ptr::NonNull, //
+};
+use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    sync::aref::AlwaysRefCounted, //
+};
+
+// SAFETY: `mmput()` may be called in any process context. `Mm` is what is left of it.
+unsafe impl Object for Mm {
+    type DropsIn = InProcess;
+
+    fn try_get(&self) -> bool {
+        let Some(users) = self.mmget_not_zero() else {
+            return false;
+        };
+        self.inc_ref();
+        // `put` gives it back.
+        mem::forget(users);
+        true
+    }
+
+    unsafe fn put(mm: NonNull<Self>) {
+        // SAFETY: The caller owns what `mmget_not_zero()` has taken.
+        unsafe { MmWithUser::dec_ref(mm.cast()) };
+    }
+
+    const PUT_AFTER_READERS: Option<unsafe fn(NonNull<Self>)> = Some(Self::dec_ref);
+}
+
+bpf_kind!(mm: Mm as mm_struct);
