@@ -99,8 +99,9 @@ impl Drop for KptrDefer {
     fn drop(&mut self) {
         let engine = self.engine.get();
         engine.barrier();
-        // Handles that have been drained may wait for readers.
+        // Handles that have been drained may wait for readers, and then be queued once more.
         rcu::barrier();
+        engine.barrier();
 
         let stats = engine.stats();
         let (deferred, drained) = (stats.deferred.sum(), stats.drained());

@@ -37,7 +37,7 @@ use kernel::{
 ///
 /// - [`try_get`](Self::try_get) may be called in any context, under RCU.
 /// - What it has taken, [`put`](Self::put) and [`PUT_AFTER_READERS`](Self::PUT_AFTER_READERS) give back
-///   between them; on any CPU, and where [`DropsIn`](Self::DropsIn) says; the latter in an RCU callback.
+///   between them; on any CPU, where [`DropsIn`](Self::DropsIn) says.
 /// - The object's memory stays what it is until an RCU grace period has passed since `put`, or until
 ///   `PUT_AFTER_READERS`.
 pub(crate) unsafe trait Object: Sized + 'static {
@@ -66,7 +66,7 @@ pub(crate) unsafe trait Object: Sized + 'static {
 #[repr(C)]
 pub(crate) struct Handle<T: Object> {
     pub(super) object: NonNull<T>,
-    /// Once it is off the queue, the node of an RCU callback.
+    /// Once it is off the queue, the node of an RCU callback, and then perhaps on the queue again.
     pub(super) slot: Opaque<kptr_defer_slot>,
 }
 
@@ -142,7 +142,29 @@ impl<T: Object> Handle<T> {
     ///
     /// `head` is the node in the slot of a handle, which has been put.
     unsafe extern "C" fn readers_gone(head: *mut callback_head) {
-        let slot = Opaque::cast_from(head.cast::<kptr_defer_slot>());
+        // SAFETY: By the safety requirement it is not null.
+        let slot = unsafe { NonNull::new_unchecked(head.cast()) };
+        // SAFETY: RCU has called back, so the slot is not in use. `put_rest` is called once, where
+        // `T::DropsIn` says: a softirq will do where a hard interrupt does.
+        let rest = unsafe { PendingDrop::<T::DropsIn>::new(slot, Self::put_rest) };
+        if T::DropsIn::ALWAYS_DEFERRED {
+            // SAFETY: The module waits for its callbacks before it goes.
+            unsafe { ENGINE.get() }.defer(rest);
+        } else {
+            rest.run();
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `slot` is that of a handle which has been put, and that nobody uses any more. The context is
+    /// what `T::DropsIn` says.
+    unsafe extern "C" fn put_rest(slot: *mut kptr_defer_slot) {
+        if T::DropsIn::ALWAYS_DEFERRED {
+            // SAFETY: The module waits for this before it goes.
+            T::DropsIn::stats(unsafe { ENGINE.get() }.stats()).is_no_drop();
+        }
+        let slot = Opaque::cast_from(slot);
         // SAFETY: By the safety requirement it is in a handle.
         let handle = unsafe { container_of!(slot, Self, slot) }.cast_mut();
         if let Some(put) = T::PUT_AFTER_READERS {

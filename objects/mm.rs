@@ -3,8 +3,8 @@
 //! Address spaces, held as `mmget()` does: with all that is mapped there.
 //!
 //! The last `mmput()` takes the address space apart (`__mmput()` in `kernel/fork.c`), and sleeps. What
-//! is left is not freed by RCU: `mmgrab()` keeps it for the readers, `mmdrop()` is called in RCU
-//! callbacks by the kernel, too (`mmdrop_sched()`).
+//! is left is not freed by RCU: `mmgrab()` keeps it for the readers. The last `mmdrop()` is for process
+//! context, too: it takes locks that softirqs must not (`free_signal_struct()` says so).
 
 use super::handle::{
     bpf_kind,
@@ -23,7 +23,7 @@ use kernel::{
     sync::aref::AlwaysRefCounted, //
 };
 
-// SAFETY: `mmput()` may be called in any process context. `Mm` is what is left of it.
+// SAFETY: `mmput()` and `mmdrop()` may be called in any process context.
 unsafe impl Object for Mm {
     type DropsIn = InProcess;
 
