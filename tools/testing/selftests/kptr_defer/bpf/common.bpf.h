@@ -21,6 +21,13 @@ struct counted {
 	__u64 released_in_nmi;
 	__u64 last_in_nmi;	/* of those, a task's last reference */
 	__u64 call_rcu_in_nmi;	/* what dropping one there would do */
+	__u64 objects;		/* that were taken, each of which is counted once */
+	__u64 freed;		/* of those */
+	__u64 freed_while_held;
+	__u64 put_in_nmi;	/* any function that nobody should call there */
+	__u64 ended_in_kworker;	/* address spaces */
+	__u64 taking;		/* programs that have begun to take handles */
+	__u64 dying_refused;	/* no handle on an object that is being freed */
 };
 
 /* The one global variable, so that it is all of .bss. */

@@ -60,6 +60,13 @@ pub struct Counted {
     pub released_in_nmi: u64,
     pub last_in_nmi: u64,
     pub call_rcu_in_nmi: u64,
+    pub objects: u64,
+    pub freed: u64,
+    pub freed_while_held: u64,
+    pub put_in_nmi: u64,
+    pub ended_in_kworker: u64,
+    pub taking: u64,
+    pub dying_refused: u64,
 }
 
 // SAFETY: Numbers.

@@ -29,6 +29,8 @@ mod guard_beside;
 mod guard_load;
 mod guard_races;
 mod hotplug;
+mod kinds;
+mod kinds_verifier;
 mod load;
 mod maps;
 mod sources;
@@ -36,6 +38,9 @@ mod teardown;
 mod verifier;
 
 fn main() -> ExitCode {
+    if workload::is_to_exit() {
+        return ExitCode::SUCCESS;
+    }
     if let Err(reason) = module::prepare() {
         module::restore();
         return ktap::skip_all(&reason);
@@ -51,6 +56,8 @@ fn main() -> ExitCode {
         teardown::tests(&sources),
         hotplug::tests(&sources),
         acquire::tests(),
+        kinds::tests(&sources),
+        kinds_verifier::tests(),
         c_api::tests(),
         guard_load::tests(),
         guard::tests(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tasks that are forked and exit, and cgroups that are made and removed.
+//! Tasks that are forked and exit, cgroups that are made and removed, and all else that can be held.
 
 use crate::{
     check,
@@ -9,35 +9,79 @@ use crate::{
         Outcome,
         Stop, //
     },
+    module::eventually,
     nmi::cpus, //
 };
 use std::{
-    fs,
-    io,
-    os::unix::fs::MetadataExt,
-    path::PathBuf, //
+    env, fs, io,
+    os::{
+        fd::{
+            AsRawFd,
+            FromRawFd, //
+        },
+        unix::{
+            fs::MetadataExt,
+            process::CommandExt, //
+        },
+    },
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process::Command,
+    thread,
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// Forks children one after the other, on all CPUs in turn. Each calls `task` and exits.
 pub fn fork(children: u32, task: impl Fn()) -> Outcome {
     for child in 0..children {
         run_on(child % cpus())?;
-        // SAFETY: This process has one thread, so the child may do whatever it could do itself.
-        match unsafe { libc::fork() } {
-            -1 => return Err(io::Error::last_os_error().into()),
-            0 => {
-                task();
-                // SAFETY: Ends the child without running the parent's destructors.
-                unsafe { libc::_exit(0) };
-            }
-            pid => {
-                // SAFETY: A child of ours, whose status nobody wants.
-                let waited = unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-                check!(waited == pid);
-            }
-        }
+        let child = Child::new(|| {
+            task();
+            Ok(())
+        })?;
+        child.wait()?;
     }
     run_on_all()
+}
+
+/// A child that has been forked.
+pub struct Child(libc::pid_t);
+
+impl Child {
+    /// It runs `task` and exits.
+    pub fn new(task: impl FnOnce() -> Outcome) -> Outcome<Child> {
+        // SAFETY: This process has one thread, so the child may do whatever it could do itself.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error().into()),
+            0 => {
+                let status = match task() {
+                    Ok(()) => 0,
+                    Err(stop) => {
+                        eprintln!("{stop:?}");
+                        1
+                    }
+                };
+                // SAFETY: Ends the child without running the parent's destructors.
+                unsafe { libc::_exit(status) };
+            }
+            pid => Ok(Child(pid)),
+        }
+    }
+
+    /// Returns when it has exited.
+    pub fn wait(self) -> Outcome {
+        let mut status = 0;
+        // SAFETY: A child of ours, and a place for its status.
+        let waited = unsafe { libc::waitpid(self.0, &mut status, 0) };
+        check!(waited == self.0);
+        check!(status == 0, "a child ended with status {status:#x}");
+        Ok(())
+    }
 }
 
 /// Runs `task` on one CPU.
@@ -68,6 +112,219 @@ fn set_affinity(cpus: std::ops::Range<u32>) -> Outcome {
         return Err(io::Error::last_os_error().into());
     }
     Ok(())
+}
+
+/// What handles can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Task,
+    Cgroup,
+    Cred,
+    File,
+    Mm,
+}
+
+/// Of the children of [`own`] and [`change`]; bpf/kinds.bpf.c knows them by it.
+const FIRST_UID: u32 = 20_000;
+const UIDS: u32 = 10_000;
+/// And the file that they have open.
+const FD: libc::c_int = 100;
+
+/// The argument that this program is executed with to end an address space.
+const EXIT: &str = "--exit";
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [
+        Kind::Task,
+        Kind::Cgroup,
+        Kind::Cred,
+        Kind::File,
+        Kind::Mm, //
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Task => "task",
+            Kind::Cgroup => "cgroup",
+            Kind::Cred => "cred",
+            Kind::File => "file",
+            Kind::Mm => "mm",
+        }
+    }
+
+    /// How its objects end.
+    pub fn end(self) -> &'static str {
+        match self {
+            Kind::Task => "exit",
+            Kind::Cgroup => "rmdir",
+            Kind::Cred => "setuid",
+            Kind::File => "close",
+            Kind::Mm => "exec",
+        }
+    }
+}
+
+/// Forks a child with an object of its own, which calls `task` and ends the object. Returns what the
+/// object is known by: pid, inode number, uid, inode number, break.
+pub fn own(kind: Kind, number: u32, task: impl Fn()) -> Outcome<u64> {
+    run_on(number % cpus())?;
+    let uid = FIRST_UID + number;
+    let cgroup = Parent::new()?.0.join(number.to_string());
+    let brk = brk(0) + u64::from(number) + 1;
+    let id = match kind {
+        Kind::Task | Kind::Mm => brk,
+        Kind::Cgroup => {
+            fs::create_dir(&cgroup)?;
+            fs::metadata(&cgroup)?.ino()
+        }
+        Kind::Cred => uid.into(),
+        Kind::File => open_file()?,
+    };
+    let child = Child::new(|| {
+        set_uid(uid)?;
+        match kind {
+            Kind::Cgroup => enter(&cgroup)?,
+            Kind::Mm => check!(self::brk(brk) == brk),
+            _ => (),
+        }
+        task();
+        match kind {
+            Kind::Task | Kind::Cgroup => Ok(()),
+            Kind::Cred => set_uid(FIRST_UID + UIDS),
+            Kind::File => close_file(),
+            Kind::Mm => Err(Command::new("/proc/self/exe").arg(EXIT).exec().into()),
+        }
+    })?;
+    let id = if kind == Kind::Task {
+        child.0 as u64
+    } else {
+        id
+    };
+    if kind == Kind::File {
+        close_file()?;
+    }
+    child.wait()?;
+    if kind == Kind::Cgroup {
+        remove(&cgroup)?;
+    }
+    run_on_all()?;
+    Ok(id)
+}
+
+/// Whether this is what [`own`] and [`change`] have executed.
+pub fn is_to_exit() -> bool {
+    env::args().nth(1).is_some_and(|arg| arg == EXIT)
+}
+
+/// Forks a child with two threads. One, on the last CPU, has another object again and again, and ends
+/// the one before; the other one, on the first CPU, calls `task` again and again.
+pub fn change(kind: Kind, task: impl Fn() + Send + 'static) -> Outcome {
+    const CALLS: u32 = 1000;
+    const TIME: Duration = Duration::from_secs(2);
+
+    let parent = Parent::new()?;
+    let child = Child::new(|| {
+        let mut cgroups = ["one", "other"].map(|name| parent.0.join(name));
+        if kind == Kind::Cgroup {
+            fs::create_dir(&cgroups[0])?;
+            enter(&cgroups[0])?;
+        }
+        open_file()?;
+        set_uid(FIRST_UID)?;
+        let calls = thread::spawn(move || {
+            run_on(0)?;
+            let start = Instant::now();
+            let mut called = 0;
+            while called < CALLS || start.elapsed() < TIME {
+                task();
+                called += 1;
+            }
+            Ok(())
+        });
+        run_on(cpus() - 1)?;
+        for number in (0..UIDS).cycle() {
+            if calls.is_finished() {
+                break;
+            }
+            match kind {
+                Kind::Task => drop(thread::spawn(|| ()).join()),
+                Kind::Cgroup => {
+                    cgroups.swap(0, 1);
+                    fs::create_dir(&cgroups[0])?;
+                    enter(&cgroups[0])?;
+                    remove(&cgroups[1])?;
+                }
+                Kind::Cred => set_uid(FIRST_UID + number)?,
+                Kind::File => {
+                    close_file()?;
+                    open_file()?;
+                }
+                Kind::Mm => {
+                    Command::new("/proc/self/exe").arg(EXIT).status()?;
+                }
+            }
+        }
+        let called = calls
+            .join()
+            .unwrap_or_else(|_| failed("a thread has panicked"));
+        if kind == Kind::Cgroup {
+            set_uid(FIRST_UID + UIDS)?;
+            enter(parent.0.parent().unwrap_or(Path::new("/")))?;
+            remove(&cgroups[0])?;
+        }
+        called
+    })?;
+    child.wait()
+}
+
+/// The real one, of this thread only: enough for credentials of its own, and it stays root.
+fn set_uid(uid: u32) -> Outcome {
+    // SAFETY: Takes numbers.
+    if unsafe { libc::syscall(libc::SYS_setresuid, uid, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    Ok(())
+}
+
+fn brk(address: u64) -> u64 {
+    // SAFETY: The heap only grows, and by what the allocator has not asked for.
+    unsafe { libc::syscall(libc::SYS_brk, address) as u64 }
+}
+
+fn open_file() -> Outcome<u64> {
+    // SAFETY: A terminated string.
+    let fd = unsafe { libc::memfd_create(c"kptr_defer_test".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    // SAFETY: It was just opened, and nobody else knows it.
+    let file = unsafe { fs::File::from_raw_fd(fd) };
+    // SAFETY: Nothing else uses that descriptor.
+    if unsafe { libc::dup3(file.as_raw_fd(), FD, libc::O_CLOEXEC) } != FD {
+        return Err(io::Error::last_os_error().into());
+    }
+    Ok(file.metadata()?.ino())
+}
+
+fn close_file() -> Outcome {
+    // SAFETY: Nothing else uses that descriptor.
+    if unsafe { libc::close(FD) } != 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    Ok(())
+}
+
+/// With all threads.
+fn enter(cgroup: &Path) -> Outcome {
+    Ok(fs::write(cgroup.join("cgroup.procs"), "0")?)
+}
+
+/// As soon as the last task that was in there is gone.
+fn remove(cgroup: &Path) -> Outcome {
+    eventually("the cgroup is empty", || match fs::remove_dir(cgroup) {
+        Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+        result => Ok(result.map(|()| true)?),
+    })
 }
 
 /// Tasks that wait and as many empty cgroups, until they end.
@@ -194,6 +451,10 @@ impl Parent {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err.into()),
             _ => Ok(Parent(parent)),
         }
+    }
+
+    pub fn id(&self) -> Outcome<u64> {
+        Ok(fs::metadata(&self.0)?.ino())
     }
 
     fn enable_memory(&self) -> Outcome {
