@@ -121,7 +121,7 @@ static __always_inline u32 time_for_the_leader(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	return task->pid == task->tgid ? 0 : 1000;
+	return task->pid == task->tgid ? 0 : 2000;
 }
 
 /* Odd, so that the slots that one of two CPUs uses do not split by parity. */
@@ -383,10 +383,7 @@ int take_after_end_of_##kind(struct args *args)						\
 	return 0;									\
 }											\
 											\
-/*											\
- * The handle stays in its slot, where another CPU gives it back meanwhile: takes	\
- * another one again and again until that is refused.					\
- */											\
+/* Takes handles until another CPU has given back the one in the slot. */			\
 SEC("syscall")										\
 int take_until_end_of_##kind(struct args *args)						\
 {											\

@@ -292,8 +292,16 @@ fn dying(kind: Kind) -> Outcome {
     module.unload()
 }
 
+fn needs_two_cpus() -> Outcome {
+    match cpus() {
+        1 => Err(Stop::Skipped("there is one CPU only".into())),
+        _ => Ok(()),
+    }
+}
+
 /// One CPU gives back the last handle, another one wants a new one on the same object.
 fn taken_while_it_ends(kind: Kind) -> Outcome {
+    needs_two_cpus()?;
     let programs = ["fill", "look_at", "take_until_end_of"]
         .map(|program| format!("{program}_{}", kind.name()));
     let setup = Setup::new(kind, &programs)?;
@@ -321,6 +329,7 @@ fn taken_while_it_ends(kind: Kind) -> Outcome {
 
 /// A thread runs into NMIs, which take what another thread of its process changes all the time.
 fn taken_in_change(kind: Kind, source: Source) -> Outcome {
+    needs_two_cpus()?;
     let program = format!("race_{}", kind.name());
     let setup = Setup::new(kind, &[source.program(&program)])?;
     let hooks = source.attach(&setup.bpf, &program)?;
