@@ -25,7 +25,8 @@ struct counted {
 	__u64 freed;		/* of those */
 	__u64 freed_while_held;
 	__u64 put_in_nmi;	/* any function that nobody should call there */
-	__u64 ended_in_kworker;	/* address spaces */
+	__u64 ended_in_kworker;	/* address spaces: they are taken apart */
+	__u64 freed_in_kworker;	/* and then freed */
 	__u64 taking;		/* programs that have begun to take handles */
 	__u64 dying_refused;	/* no handle on an object that is being freed */
 };

@@ -469,9 +469,16 @@ int BPF_PROG(freed_file, struct file *file)
 	return 0;
 }
 
+static __always_inline bool in_kworker(void)
+{
+	return bpf_get_current_task_btf()->flags & PF_WQ_WORKER;
+}
+
 SEC("fentry/__mmdrop")
 int BPF_PROG(freed_mm, struct mm_struct *mm)
 {
+	if (taken(address_of(mm)) && in_kworker())
+		count(freed_in_kworker);
 	freed(address_of(mm));
 	return 0;
 }
@@ -486,7 +493,7 @@ int BPF_PROG(ended_mm, struct mm_struct *mm)
 		return 0;
 	if (w->held)
 		count(freed_while_held);
-	if (bpf_get_current_task_btf()->flags & PF_WQ_WORKER)
+	if (in_kworker())
 		count(ended_in_kworker);
 	return 0;
 }

@@ -65,6 +65,7 @@ pub struct Counted {
     pub freed_while_held: u64,
     pub put_in_nmi: u64,
     pub ended_in_kworker: u64,
+    pub freed_in_kworker: u64,
     pub taking: u64,
     pub dying_refused: u64,
 }
