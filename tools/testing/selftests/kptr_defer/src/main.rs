@@ -33,6 +33,7 @@ mod kinds;
 mod kinds_verifier;
 mod load;
 mod maps;
+mod rust_api;
 mod sources;
 mod teardown;
 mod verifier;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         kinds::tests(&sources),
         kinds_verifier::tests(),
         c_api::tests(),
+        rust_api::tests(),
         guard_load::tests(),
         guard::tests(),
         guard_beside::tests(),

@@ -35,6 +35,8 @@ use std::{
 
 pub const NMI_SOURCE: &str = "kptr_defer_test_nmi";
 pub const USER: &str = "kptr_defer_test_user";
+pub const RUST_USER: &str = "kptr_defer_test_rust";
+pub const RUST_SAMPLE: &str = "kptr_defer_sample";
 pub const GUARD: &str = "kptr_defer_guard";
 pub const LIVEPATCH: &str = "kptr_defer_test_livepatch";
 const DEBUGFS: &str = "/sys/kernel/debug";
@@ -275,7 +277,15 @@ pub fn prepare() -> Result<(), String> {
     if !debugfs("").join("bdi").exists() {
         mount_debugfs().map_err(|err| format!("no debugfs at {DEBUGFS}: {err}"))?;
     }
-    for module in ["kptr_defer", GUARD, NMI_SOURCE, USER, LIVEPATCH] {
+    for module in [
+        "kptr_defer",
+        GUARD,
+        NMI_SOURCE,
+        USER,
+        RUST_USER,
+        RUST_SAMPLE,
+        LIVEPATCH,
+    ] {
         let path = built(&format!("{module}.ko")).map_err(|err| err.to_string())?;
         if !path.exists() {
             return Err(format!("{} is not built", path.display()));

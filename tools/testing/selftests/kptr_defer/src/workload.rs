@@ -462,6 +462,20 @@ impl Parent {
         Ok(())
     }
 
+    /// Runs `task` where the kernel gives no more than `bytes` for what is accounted for.
+    pub fn with_little_memory<T>(bytes: u64, task: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let parent = Parent::new()?;
+        parent.enable_memory()?;
+        let cgroup = parent.0.join("little_memory");
+        fs::create_dir(&cgroup)?;
+        fs::write(cgroup.join("memory.max"), bytes.to_string())?;
+        fs::write(cgroup.join("cgroup.procs"), "0")?;
+        let result = task();
+        fs::write(parent.0.with_file_name("cgroup.procs"), "0")?;
+        fs::remove_dir(cgroup)?;
+        result
+    }
+
     /// Memory cgroups that were removed, and that somebody has a reference to.
     pub fn dying_memory_cgroups(&self) -> Outcome<u64> {
         let stat = fs::read_to_string(self.0.join("cgroup.stat"))?;

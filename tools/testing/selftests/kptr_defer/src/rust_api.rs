@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Rust API: a module that drops all kinds of owners in NMI and says where what they owned was
+//! dropped, and the sample.
+
+use crate::{
+    bpf::{
+        Bpf,
+        Counted, //
+    },
+    check,
+    kmsg::Kmsg,
+    ktap::{
+        failed,
+        note,
+        Outcome,
+        Test, //
+    },
+    module::{
+        eventually,
+        KptrDefer,
+        Loaded,
+        RUST_SAMPLE,
+        RUST_USER, //
+    },
+    nmi::Source,
+    workload::{
+        on_cpu,
+        Parent, //
+    },
+};
+use std::collections::HashMap;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test::new("rust_api: drops in NMI, hardware breakpoint", in_nmi),
+        Test::new("rust_api: drops in process context", in_process),
+        Test::new(
+            "rust_api: without it they run in NMI, hardware breakpoint",
+            bare,
+        ),
+        Test::new("rust_api: no memory, the value comes back", no_memory),
+        Test::new("rust_api: the sample, hardware breakpoint", sample),
+    ]
+}
+
+const ROUNDS: u32 = 50;
+
+/// What kptr_defer_test_rust.ko prepares for each context.
+const KINDS: [&str; 7] = [
+    "value",
+    "box",
+    "arc",
+    "aref",
+    "intrusive_box",
+    "pinned_box",
+    "shared",
+];
+
+/// The drops of these, and of a task reference.
+const DROPS: u64 = (KINDS.len() as u64 + 1) * ROUNDS as u64;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Dropped {
+    nmi: u32,
+    irq: u32,
+    process: u32,
+}
+
+/// Runs a program in NMI on one CPU, after `before`, so often.
+fn each_in_nmi(
+    bpf: &Bpf,
+    program: &str,
+    rounds: u32,
+    before: impl Fn() -> Outcome,
+) -> Outcome<Counted> {
+    let hooks = Source::Breakpoint.attach(bpf, program)?;
+    on_cpu(0, || {
+        for _ in 0..rounds {
+            before()?;
+            Source::Breakpoint.run_into();
+        }
+        Ok(())
+    })?;
+    drop(hooks);
+    let counted = bpf.counted()?;
+    check!(counted.nmi == rounds.into() && counted.not_nmi == 0);
+    Ok(counted)
+}
+
+fn call(bpf: &Bpf, program: &str) -> Outcome {
+    let status = bpf.call(program, &mut [])? as i32;
+    check!(status == 0, "{program} gives {status}");
+    Ok(())
+}
+
+/// Unloads the module and reads where the drops were.
+fn unload(user: Loaded) -> Outcome<HashMap<String, Dropped>> {
+    let mut log = Kmsg::from_now_on()?;
+    user.unload()?;
+    let lines = log.read()?;
+    let mut all = HashMap::new();
+    for line in lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("kptr_defer_test_rust: "))
+    {
+        let mut dropped = Dropped::default();
+        let mut name = Vec::new();
+        for word in line.split(' ') {
+            match word.split_once('=') {
+                Some(("nmi", number)) => dropped.nmi = number.parse().unwrap_or(u32::MAX),
+                Some(("irq", number)) => dropped.irq = number.parse().unwrap_or(u32::MAX),
+                Some(("process", number)) => dropped.process = number.parse().unwrap_or(u32::MAX),
+                _ => name.push(word),
+            }
+        }
+        all.insert(name.join(" "), dropped);
+    }
+    Ok(all)
+}
+
+fn of(all: &HashMap<String, Dropped>, name: &str) -> Outcome<Dropped> {
+    match all.get(name) {
+        Some(dropped) => Ok(*dropped),
+        None => failed(format!("nothing about '{name}' in the kernel log")),
+    }
+}
+
+fn on_realtime() -> bool {
+    std::path::Path::new("/sys/kernel/realtime").exists()
+}
+
+fn in_nmi() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let user = Loaded::new(RUST_USER, "")?;
+    let bpf = Bpf::load(
+        "rust_api",
+        &["prepare", "perf_drop", "references", "on_mutex_lock"],
+    )?;
+    let references = || bpf.call("references", &mut []);
+    let watch = bpf.program("on_mutex_lock")?.attach()?;
+    let before = references()?;
+    let counted = each_in_nmi(&bpf, "drop", ROUNDS, || call(&bpf, "prepare"))?;
+    check!(counted.released_in_nmi == ROUNDS.into());
+    let stats = module.settled()?;
+    note(format!("deferred={}", stats.get("deferred")?));
+    check!(stats.get("deferred")? == 2 * DROPS);
+    check!(stats.get("inline")? == 0);
+    eventually("the task's references are given back", || {
+        Ok(references()? == before)
+    })?;
+    drop(watch);
+    check!(bpf.counted()?.put_in_nmi == 0);
+    drop(bpf);
+
+    let dropped = unload(user)?;
+    for kind in KINDS {
+        let sleeping = of(&dropped, &format!("process {kind}"))?;
+        let all_in_process = Dropped {
+            process: ROUNDS,
+            ..Dropped::default()
+        };
+        check!(sleeping == all_in_process, "process {kind}: {sleeping:?}");
+        let other = of(&dropped, &format!("irq {kind}"))?;
+        check!(
+            other.nmi == 0 && other.irq + other.process == ROUNDS,
+            "irq {kind}: {other:?}"
+        );
+        check!((other.irq == 0) == on_realtime(), "irq {kind}: {other:?}");
+    }
+    module.unload()
+}
+
+/// Those fit for hard interrupt context are dropped at once, the others never where they are.
+fn in_process() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let user = Loaded::new(RUST_USER, "")?;
+    let bpf = Bpf::load("rust_api", &["prepare", "drop_here"])?;
+    for _ in 0..ROUNDS {
+        call(&bpf, "prepare")?;
+        call(&bpf, "drop_here")?;
+    }
+    let stats = module.settled()?;
+    check!(stats.get("inline")? == DROPS);
+    check!(stats.get("deferred")? == DROPS);
+    drop(bpf);
+    let dropped = unload(user)?;
+    for kind in KINDS {
+        for context in ["process", "irq"] {
+            let name = format!("{context} {kind}");
+            let dropped = of(&dropped, &name)?;
+            let all_in_process = Dropped {
+                process: ROUNDS,
+                ..Dropped::default()
+            };
+            check!(dropped == all_in_process, "{name}: {dropped:?}");
+        }
+    }
+    module.unload()
+}
+
+/// The negative control: what is not wrapped is dropped in NMI, and both kinds of evidence show it.
+fn bare() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let user = Loaded::new(RUST_USER, "")?;
+    let bpf = Bpf::load("rust_api", &["prepare_bare", "perf_drop", "on_mutex_lock"])?;
+    let watch = bpf.program("on_mutex_lock")?.attach()?;
+    each_in_nmi(&bpf, "drop", 1, || call(&bpf, "prepare_bare"))?;
+    drop(watch);
+    check!(bpf.counted()?.put_in_nmi == 1);
+    check!(module.settled()?.get("deferred")? == 0);
+    drop(bpf);
+    let dropped = of(&unload(user)?, "nmi bare")?;
+    check!(dropped.nmi == 1 && dropped.irq + dropped.process == 0);
+    module.unload()
+}
+
+fn no_memory() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let user = Loaded::new(RUST_USER, "")?;
+    let bpf = Bpf::load("rust_api", &["no_memory"])?;
+    Parent::with_little_memory(16 << 20, || call(&bpf, "no_memory"))?;
+    let deferred = module.settled()?.get("deferred")?;
+    drop(bpf);
+    let dropped = of(&unload(user)?, "process no_memory")?;
+    note(format!("{deferred} wrapped before memory was refused"));
+    check!(deferred > 0);
+    check!(dropped.nmi + dropped.irq == 0);
+    check!(u64::from(dropped.process) == deferred + 1);
+    module.unload()
+}
+
+/// Half of the buffers are given back in NMI, the others by the teardown of the map.
+fn sample() -> Outcome {
+    const BUFFERS: u64 = 64;
+    let module = KptrDefer::load("")?;
+    let sample = Loaded::new(RUST_SAMPLE, "")?;
+    let bpf = Bpf::load(
+        "rust_api",
+        &["create_buffers", "perf_release_buffers", "on_mutex_lock"],
+    )?;
+    call(&bpf, "create_buffers")?;
+    check!(bpf.counted()?.acquired == BUFFERS);
+    let watch = bpf.program("on_mutex_lock")?.attach()?;
+    let counted = each_in_nmi(&bpf, "release_buffers", 1, || Ok(()))?;
+    check!(counted.released_in_nmi == BUFFERS / 2);
+    // Not those references that were not the last.
+    check!(module.settled()?.get("deferred")? == BUFFERS / 2);
+    drop(watch);
+    check!(bpf.counted()?.put_in_nmi == 0);
+    drop(bpf);
+
+    let mut log = Kmsg::from_now_on()?;
+    eventually("the map is freed", || {
+        Ok(module.settled()?.get("deferred")? == BUFFERS)
+    })?;
+    sample.unload()?;
+    let expected = format!(
+        "kptr_defer_sample: dropped {} bytes",
+        (1..=BUFFERS).sum::<u64>()
+    );
+    let lines = log.read()?;
+    check!(lines.contains(&expected), "no '{expected}' but {lines:?}");
+    module.unload()
+}
