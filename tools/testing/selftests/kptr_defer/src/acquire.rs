@@ -87,6 +87,6 @@ fn no_memory() -> Outcome {
     module.unload()
 }
 
-fn preempt_rt() -> bool {
+pub fn preempt_rt() -> bool {
     fs::read_to_string("/proc/version").is_ok_and(|version| version.contains("PREEMPT_RT"))
 }

@@ -4,6 +4,7 @@
 //! dropped, and the sample.
 
 use crate::{
+    acquire::preempt_rt,
     bpf::{
         Bpf,
         Counted, //
@@ -20,6 +21,7 @@ use crate::{
         eventually,
         KptrDefer,
         Loaded,
+        Stats,
         RUST_SAMPLE,
         RUST_USER, //
     },
@@ -60,12 +62,19 @@ const KINDS: [&str; 7] = [
 /// The drops of these, and of a task reference.
 const DROPS: u64 = (KINDS.len() as u64 + 1) * ROUNDS as u64;
 
+/// How often something was dropped, and where.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Dropped {
     nmi: u32,
     irq: u32,
     process: u32,
 }
+
+const ALL_IN_PROCESS: Dropped = Dropped {
+    nmi: 0,
+    irq: 0,
+    process: ROUNDS,
+};
 
 /// Runs a program in NMI on one CPU, after `before`, so often.
 fn each_in_nmi(
@@ -94,29 +103,17 @@ fn call(bpf: &Bpf, program: &str) -> Outcome {
     Ok(())
 }
 
-/// Unloads the module and reads where the drops were.
+/// Unloads the module, and asks it where what it owned has been dropped.
 fn unload(user: Loaded) -> Outcome<HashMap<String, Dropped>> {
+    let parse = |line: &str| {
+        let mut words = line.strip_prefix("kptr_defer_test_rust: ")?.rsplitn(4, ' ');
+        let mut number = |name| words.next()?.strip_prefix(name)?.parse().ok();
+        let (process, irq, nmi) = (number("process=")?, number("irq=")?, number("nmi=")?);
+        Some((words.next()?.to_string(), Dropped { nmi, irq, process }))
+    };
     let mut log = Kmsg::from_now_on()?;
     user.unload()?;
-    let lines = log.read()?;
-    let mut all = HashMap::new();
-    for line in lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("kptr_defer_test_rust: "))
-    {
-        let mut dropped = Dropped::default();
-        let mut name = Vec::new();
-        for word in line.split(' ') {
-            match word.split_once('=') {
-                Some(("nmi", number)) => dropped.nmi = number.parse().unwrap_or(u32::MAX),
-                Some(("irq", number)) => dropped.irq = number.parse().unwrap_or(u32::MAX),
-                Some(("process", number)) => dropped.process = number.parse().unwrap_or(u32::MAX),
-                _ => name.push(word),
-            }
-        }
-        all.insert(name.join(" "), dropped);
-    }
-    Ok(all)
+    Ok(log.read()?.iter().filter_map(|line| parse(line)).collect())
 }
 
 fn of(all: &HashMap<String, Dropped>, name: &str) -> Outcome<Dropped> {
@@ -124,10 +121,6 @@ fn of(all: &HashMap<String, Dropped>, name: &str) -> Outcome<Dropped> {
         Some(dropped) => Ok(*dropped),
         None => failed(format!("nothing about '{name}' in the kernel log")),
     }
-}
-
-fn on_realtime() -> bool {
-    std::path::Path::new("/sys/kernel/realtime").exists()
 }
 
 fn in_nmi() -> Outcome {
@@ -156,46 +149,40 @@ fn in_nmi() -> Outcome {
     let dropped = unload(user)?;
     for kind in KINDS {
         let sleeping = of(&dropped, &format!("process {kind}"))?;
-        let all_in_process = Dropped {
-            process: ROUNDS,
-            ..Dropped::default()
-        };
-        check!(sleeping == all_in_process, "process {kind}: {sleeping:?}");
+        check!(sleeping == ALL_IN_PROCESS, "process {kind}: {sleeping:?}");
         let other = of(&dropped, &format!("irq {kind}"))?;
         check!(
             other.nmi == 0 && other.irq + other.process == ROUNDS,
             "irq {kind}: {other:?}"
         );
-        check!((other.irq == 0) == on_realtime(), "irq {kind}: {other:?}");
+        check!((other.irq == 0) == preempt_rt(), "irq {kind}: {other:?}");
     }
     module.unload()
 }
 
-/// Those fit for hard interrupt context are dropped at once, the others never where they are.
+/// Those fit for hard interrupt context are dropped at once, the others never where they are. The last
+/// ones are when the module is unloaded, which waits for them.
 fn in_process() -> Outcome {
     let module = KptrDefer::load("")?;
     let user = Loaded::new(RUST_USER, "")?;
     let bpf = Bpf::load("rust_api", &["prepare", "drop_here"])?;
-    for _ in 0..ROUNDS {
-        call(&bpf, "prepare")?;
+    call(&bpf, "prepare")?;
+    for _ in 1..ROUNDS {
         call(&bpf, "drop_here")?;
+        call(&bpf, "prepare")?;
     }
-    let stats = module.settled()?;
-    check!(stats.get("inline")? == DROPS);
-    check!(stats.get("deferred")? == DROPS);
     drop(bpf);
     let dropped = unload(user)?;
     for kind in KINDS {
         for context in ["process", "irq"] {
             let name = format!("{context} {kind}");
             let dropped = of(&dropped, &name)?;
-            let all_in_process = Dropped {
-                process: ROUNDS,
-                ..Dropped::default()
-            };
-            check!(dropped == all_in_process, "{name}: {dropped:?}");
+            check!(dropped == ALL_IN_PROCESS, "{name}: {dropped:?}");
         }
     }
+    let stats = Stats::read()?;
+    check!(stats.get("inline")? == DROPS);
+    check!(stats.get("deferred")? == DROPS);
     module.unload()
 }
 

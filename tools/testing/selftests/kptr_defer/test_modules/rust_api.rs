@@ -29,7 +29,11 @@ use kernel::{
         Arc,
         Refcount, //
     },
-    task::Task, //
+    task::Task,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
 };
 use kptr_defer::{
     impl_has_slot,
@@ -65,6 +69,9 @@ kernel::sync::global_lock! {
     // SAFETY: Initialised before BPF knows the kfuncs.
     unsafe(uninit) static LOCK: Mutex<()> = ();
 }
+
+/// As `kptr_defer_test_context()` says.
+const PROCESS: usize = 2;
 
 /// One kind of owner, and how often what it owned was dropped: in NMI, in other interrupts, in process
 /// context.
@@ -129,11 +136,14 @@ unsafe impl DropsInHardIrq for Probe {}
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        if self.sleeps {
-            drop(LOCK.lock());
-        }
         // SAFETY: Reads the context.
         let context = unsafe { kptr_defer_test_context() };
+        if self.sleeps {
+            let _guard = LOCK.lock();
+            if context == PROCESS {
+                fsleep(Delta::from_micros(100));
+            }
+        }
         if let Some(count) = self.kind.dropped.get(context) {
             count.fetch_add(1, Relaxed);
         }
@@ -292,7 +302,7 @@ fn until_refused() -> Result {
     let accounted = GFP_KERNEL_ACCOUNT & !GFP_KERNEL;
     let mut wrapped = KVVec::new();
     for number in 0..100_000u32 {
-        let value = (Probe::new(NO_MEMORY, true), [number; 200]);
+        let value = (Probe::new(NO_MEMORY, false), [number; 200]);
         match Deferred::<_>::new(value, GFP_NOWAIT | __GFP_NOWARN | accounted) {
             Ok(value) => wrapped.push(value, GFP_KERNEL)?,
             Err(refused) => {

@@ -8,6 +8,7 @@
 
 #include "rust_api.h"
 
+/* NMI, another interrupt, process context: the indices of Kind::dropped. */
 int kptr_defer_test_context(void)
 {
 	return in_nmi() ? 0 : in_task() ? 2 : 1;
