@@ -36,6 +36,7 @@ __bpf_kfunc void bpf_sample_buffer_release_dtor(void *buffer)
 {
 	rust_sample_buffer_release(buffer);
 }
+
 CFI_NOSEAL(bpf_sample_buffer_release_dtor);
 
 __bpf_kfunc_end_defs();

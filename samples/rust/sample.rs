@@ -83,9 +83,8 @@ unsafe extern "C" fn rust_sample_buffer_acquire(buffer: *const Buffer) -> *const
 #[no_mangle]
 unsafe extern "C" fn rust_sample_buffer_release(buffer: *const Buffer) {
     // SAFETY: It is a reference, by `Arc::into_raw()`.
-    drop(DeferredArc::<Buffer>::from(unsafe {
-        Arc::from_raw(buffer)
-    }));
+    let buffer = unsafe { Arc::from_raw(buffer) };
+    drop(DeferredArc::<Buffer>::from(buffer));
 }
 
 extern "C" {

@@ -238,10 +238,8 @@ fn sample() -> Outcome {
     drop(bpf);
 
     let mut log = Kmsg::from_now_on()?;
-    eventually("the map is freed", || {
-        Ok(module.settled()?.get("deferred")? == BUFFERS)
-    })?;
     sample.unload()?;
+    check!(Stats::read()?.get("deferred")? == BUFFERS);
     let expected = format!(
         "kptr_defer_sample: dropped {} bytes",
         (1..=BUFFERS).sum::<u64>()
