@@ -467,11 +467,14 @@ impl Parent {
         let parent = Parent::new()?;
         parent.enable_memory()?;
         let cgroup = parent.0.join("little_memory");
+        let found_in = fs::read_to_string("/proc/self/cgroup")?;
+        let found_in = found_in.lines().find_map(|line| line.strip_prefix("0::/"));
+        let found_in = parent.0.with_file_name(found_in.unwrap_or_default());
         fs::create_dir(&cgroup)?;
         fs::write(cgroup.join("memory.max"), bytes.to_string())?;
         fs::write(cgroup.join("cgroup.procs"), "0")?;
         let result = task();
-        fs::write(parent.0.with_file_name("cgroup.procs"), "0")?;
+        fs::write(found_in.join("cgroup.procs"), "0")?;
         fs::remove_dir(cgroup)?;
         result
     }
