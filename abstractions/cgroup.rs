@@ -13,7 +13,8 @@ use kernel::types::Opaque;
 pub struct Cgroup(Opaque<bindings::cgroup>);
 
 impl Cgroup {
-    /// Takes a reference as `cgroup_tryget()` does, if there is one left; tells whether it has.
+    /// Takes a reference as `cgroup_tryget()` does, if there is one left; tells whether it has. That
+    /// one is for [`put`](Self::put).
     ///
     /// Context: any.
     #[inline]

@@ -5,13 +5,18 @@
 //! C header: [`include/linux/cred.h`](srctree/include/linux/cred.h), `get_cred_rcu()`
 
 use crate::bindings;
+use core::ptr::NonNull;
 use kernel::cred::Credential;
 
 /// Takes a reference, if there is one left; tells whether it has.
 ///
 /// Context: any.
+///
+/// # Safety
+///
+/// `cred` is an RCU pointer, or held.
 #[inline]
-pub fn get_unless_dying(cred: &Credential) -> bool {
-    // SAFETY: A reference is a valid pointer.
-    unsafe { bindings::cred_tryget(cred.as_ptr()) }
+pub unsafe fn try_get(cred: NonNull<Credential>) -> bool {
+    // SAFETY: The caller promises that it is valid; the type is a transparent wrapper.
+    unsafe { bindings::cred_tryget(cred.cast().as_ptr()) }
 }

@@ -12,6 +12,7 @@ pub(crate) mod cred;
 pub(crate) mod file;
 pub(crate) mod irq_work;
 pub(crate) mod llist;
+pub(crate) mod mm;
 pub(crate) mod module_static;
 pub(crate) mod nolock;
 pub(crate) mod percpu;

@@ -6,7 +6,7 @@
 
 use crate::bindings;
 
-/// Calls `func` with `head` when all that read under RCU now have ended.
+/// Calls `func` with `head` when all that read under RCU now have ended, and as soon as that is so.
 ///
 /// Context: any but NMI.
 ///
@@ -19,7 +19,7 @@ pub unsafe fn call(
     func: unsafe extern "C" fn(*mut bindings::callback_head),
 ) {
     // SAFETY: The caller promises what RCU asks for.
-    unsafe { bindings::call_rcu(head, Some(func)) };
+    unsafe { bindings::call_rcu_hurry(head, Some(func)) };
 }
 
 /// Waits until all callbacks that were queued before have returned.

@@ -15,24 +15,33 @@ use kernel::{
     },
 };
 
-/// A workqueue for work that need not run on the CPU that queued it, but has to run even when there
-/// is no memory for a new kworker: `WQ_UNBOUND`, `WQ_HIGHPRI` and `WQ_MEM_RECLAIM`.
+/// A workqueue of one's own, for work that need not run on the CPU that queued it.
 ///
 /// # Invariants
 ///
 /// The pointer comes from `alloc_workqueue()` and is this value's alone.
-pub struct ReclaimQueue(NonNull<bindings::workqueue_struct>);
+pub struct OwnQueue(NonNull<bindings::workqueue_struct>);
 
 // SAFETY: A workqueue can be used from any thread.
-unsafe impl Send for ReclaimQueue {}
+unsafe impl Send for OwnQueue {}
 // SAFETY: Its operations are thread-safe.
-unsafe impl Sync for ReclaimQueue {}
+unsafe impl Sync for OwnQueue {}
 
-impl ReclaimQueue {
-    /// A new workqueue. May sleep.
-    pub fn new(name: &CStr) -> Result<Self> {
+impl OwnQueue {
+    /// A workqueue for short work, which has to run even when there is no memory for a new kworker:
+    /// `WQ_UNBOUND`, `WQ_HIGHPRI` and `WQ_MEM_RECLAIM`. May sleep.
+    pub fn new_reclaim(name: &CStr) -> Result<Self> {
         // SAFETY: The name is a C string.
         let queue = unsafe { bindings::alloc_reclaim_workqueue(name.as_char_ptr()) };
+        // INVARIANT: It has just been allocated.
+        NonNull::new(queue).map(Self).ok_or(ENOMEM)
+    }
+
+    /// A workqueue for work that may wait for anything, work on other workqueues too: `WQ_UNBOUND`.
+    /// May sleep.
+    pub fn new_unbound(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is a C string.
+        let queue = unsafe { bindings::alloc_unbound_workqueue(name.as_char_ptr()) };
         // INVARIANT: It has just been allocated.
         NonNull::new(queue).map(Self).ok_or(ENOMEM)
     }
@@ -47,7 +56,7 @@ impl ReclaimQueue {
     }
 }
 
-impl Drop for ReclaimQueue {
+impl Drop for OwnQueue {
     /// Waits for all work that is queued. May sleep.
     fn drop(&mut self) {
         // SAFETY: By the type invariant it is ours, and it is not used again.

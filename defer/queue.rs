@@ -71,7 +71,7 @@ use crate::abstractions::{
         Chain,
         LockLessList, //
     },
-    workqueue::ReclaimQueue,
+    workqueue::OwnQueue,
 };
 use core::{
     mem,
@@ -170,8 +170,9 @@ impl Batch {
 /// The queue, as its `irq_work` and its work item see it.
 #[pin_data]
 pub(crate) struct Queue {
-    /// The first to be dropped: that waits for its work, which uses the rest.
-    pub(super) workqueue: ReclaimQueue,
+    /// The first two to be dropped: that waits for their work, which uses the rest.
+    workqueue: OwnQueue,
+    pub(super) sleepable_workqueue: OwnQueue,
     list: LockLessList<PendingDrop<InHardIrq>>,
     batch: Baton<Batch>,
     /// Drops in one hard interrupt.
@@ -298,7 +299,8 @@ impl Engine {
         try_pin_init!(Self {
             when,
             queue <- IrqWork::new(try_pin_init!(Queue {
-                workqueue: ReclaimQueue::new(c"kptr_defer")?,
+                workqueue: OwnQueue::new_reclaim(c"kptr_defer")?,
+                sleepable_workqueue: OwnQueue::new_unbound(c"kptr_defer_sleepable")?,
                 list: LockLessList::new(),
                 batch: Baton::new(Batch::new()),
                 budget,
@@ -315,7 +317,7 @@ impl Engine {
     }
 
     /// For what a hard interrupt must not do.
-    pub(crate) fn workqueue(&self) -> &ReclaimQueue {
+    pub(crate) fn workqueue(&self) -> &OwnQueue {
         &self.queue.handler().workqueue
     }
 

@@ -4,7 +4,8 @@
 //!
 //! A drop that finds the list empty raises the `irq_work`, which queues the work item. A work item does
 //! not overlap with itself, and when it is queued while it runs it runs once more: so it is the one
-//! drainer, and what comes in after it has looked brings it back.
+//! drainer, and what comes in after it has looked brings it back. It has a workqueue of its own, without
+//! `WQ_MEM_RECLAIM`: a drop may wait for work on any other.
 
 use super::{
     pending::{
@@ -44,7 +45,9 @@ impl Queue {
     pub(super) fn leave_sleepable_to_workqueue(&self) {
         if !self.sleepable.is_empty() {
             // If it is queued already, it has not looked at the list yet.
-            let _ = self.workqueue.enqueue::<_, SLEEPABLE>(ARef::from(self));
+            let _ = self
+                .sleepable_workqueue
+                .enqueue::<_, SLEEPABLE>(ARef::from(self));
         }
     }
 }

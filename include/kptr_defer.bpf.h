@@ -25,13 +25,14 @@
  *	task	bpf_get_current_task_btf(), bpf_task_from_pid()
  *	cgroup	bpf_get_current_task_btf()->cgroups->dfl_cgrp
  *	cred	bpf_kptr_defer_task_cred(task)
- *	file	bpf_kptr_defer_current_file(fd), mm->exe_file of an mm below
+ *	file	bpf_kptr_defer_file_acquire_fd(fd), mm->exe_file of an mm below
  *	mm	bpf_kptr_defer_current_mm()
  *
  * and also where the verifier takes a pointer for trusted or RCU protected: the
- * arguments of tp_btf and LSM programs, vma->vm_mm and vma->vm_file of the vma
- * iterator. Not task->real_cred, task->mm or task->files as such: a kernel built
- * with GCC has no BTF type tags, without which they are read but not trusted.
+ * arguments of tp_btf and LSM programs; vma->vm_file of the vma iterator, but only
+ * inside its loop: the iterator lets go of it, the verifier goes on trusting it.
+ * Not task->real_cred, task->mm or task->files as such: a kernel built with GCC has
+ * no BTF type tags, without which they are read but not trusted.
  */
 #ifndef _KPTR_DEFER_BPF_H
 #define _KPTR_DEFER_BPF_H
@@ -76,11 +77,17 @@ KPTR_DEFER_KIND(cgroup, struct cgroup)
 
 /* No kfunc of the kernel takes these three when they are RCU pointers. */
 KPTR_DEFER_KIND(cred, const struct cred)
+
+/*
+ * The mount is held with the file. Do not use f_inode any more once you have given
+ * back the handle: the verifier would let a sleepable program do so.
+ */
 KPTR_DEFER_KIND(file, struct file)
 
 /*
- * The whole address space is held, with all that is mapped there: long after the
- * end of its process, if you like. It is always given back in process context.
+ * Only the current task's can be taken, of any other acquire gives NULL. The whole
+ * address space is held, with all that is mapped there: long after the end of its
+ * process, if you like. It is always given back in process context.
  */
 KPTR_DEFER_KIND(mm, struct mm_struct)
 
@@ -100,11 +107,10 @@ extern struct mm_struct *
 bpf_kptr_defer_current_mm(void) __ksym;
 
 /*
- * The file that the current task has open as @fd, as an RCU pointer; NULL when
- * there is none. Another thread may close it meanwhile: then to acquire it may
- * give NULL or, rarely, a file that has been opened just then.
+ * Takes a reference to the file that the current task has open as @fd. NULL when
+ * there is none or no memory, or when another thread is closing it.
  */
-extern struct file *
-bpf_kptr_defer_current_file(__u32 fd) __ksym;
+extern struct kptr_defer_file *
+bpf_kptr_defer_file_acquire_fd(__u32 fd) __ksym;
 
 #endif /* _KPTR_DEFER_BPF_H */

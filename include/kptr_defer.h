@@ -109,6 +109,9 @@ void kptr_defer_drop_sleepable(struct kptr_defer_slot *slot,
  * for: what it gives to RCU, or other objects that it gives back and that are
  * deferred in turn. For those call it again.
  *
+ * Drops that may sleep are waited for as well, whoever has given them back: the
+ * end of an address space, for one. Never call it from a destructor.
+ *
  * Context: process context, may sleep.
  */
 void kptr_defer_barrier(void);

@@ -20,8 +20,9 @@ use core::ptr::NonNull;
 unsafe impl Object for Cgroup {
     type DropsIn = InHardIrq;
 
-    fn try_get(&self) -> bool {
-        Cgroup::try_get(self)
+    unsafe fn try_get(cgroup: NonNull<Self>) -> bool {
+        // SAFETY: The caller says that it is there.
+        unsafe { cgroup.as_ref() }.try_get()
     }
 
     unsafe fn put(cgroup: NonNull<Self>) {

@@ -8,24 +8,42 @@
 
 use super::handle::{
     bpf_kind,
+    Handle,
     Object, //
 };
 use crate::{
-    abstractions::file::get_unless_dying,
-    defer::pending::InHardIrq, //
+    abstractions::file::{
+        is_open,
+        of_current,
+        try_get, //
+    },
+    bindings::kptr_defer_file,
+    defer::pending::InHardIrq,
 };
-use core::ptr::NonNull;
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::{
     fs::file::LocalFile,
-    sync::aref::AlwaysRefCounted, //
+    sync::{
+        aref::AlwaysRefCounted,
+        rcu, //
+    },
 };
 
 // SAFETY: `fput()` may be called on any thread, in interrupts too.
 unsafe impl Object for LocalFile {
     type DropsIn = InHardIrq;
 
-    fn try_get(&self) -> bool {
-        get_unless_dying(self)
+    unsafe fn try_get(file: NonNull<Self>) -> bool {
+        // SAFETY: The caller says that it is there.
+        unsafe { try_get(file) }
+    }
+
+    unsafe fn is_complete(file: NonNull<Self>) -> bool {
+        // SAFETY: The caller holds a reference.
+        unsafe { is_open(file) }
     }
 
     unsafe fn put(_: NonNull<Self>) {}
@@ -34,3 +52,16 @@ unsafe impl Object for LocalFile {
 }
 
 bpf_kind!(file: LocalFile as file);
+
+/// As `__get_file_rcu()` does: it is the right file if it is still there once it is held.
+///
+/// # Safety
+///
+/// For the kfunc only.
+#[no_mangle]
+unsafe extern "C" fn kptr_defer_rust_file_acquire_fd(fd: u32) -> *mut kptr_defer_file {
+    let rcu = rcu::Guard::new();
+    // SAFETY: It is an RCU pointer. A program that calls a kfunc pins the module.
+    let handle = unsafe { Handle::acquire_found(|| of_current(fd, &rcu)) };
+    handle.map_or(ptr::null_mut(), |handle| handle.cast().as_ptr())
+}

@@ -20,7 +20,10 @@ use crate::{
         kptr_defer_slot, //
     },
     defer::{
-        pending::PendingDrop,
+        pending::{
+            Destructor,
+            PendingDrop, //
+        },
         queue::Lane,
         ENGINE, //
     },
@@ -35,7 +38,7 @@ use kernel::{
 ///
 /// # Safety
 ///
-/// - [`try_get`](Self::try_get) may be called in any context, under RCU.
+/// - [`try_get`](Self::try_get) may be called in any context.
 /// - What it has taken, [`put`](Self::put) and [`PUT_AFTER_READERS`](Self::PUT_AFTER_READERS) give back
 ///   between them; on any CPU, where [`DropsIn`](Self::DropsIn) says.
 /// - The object's memory stays what it is until an RCU grace period has passed since `put`, or until
@@ -45,7 +48,22 @@ pub(crate) unsafe trait Object: Sized + 'static {
     type DropsIn: Lane;
 
     /// Takes a reference, unless the object is dying; tells whether it has.
-    fn try_get(&self) -> bool;
+    ///
+    /// # Safety
+    ///
+    /// `object` is there during the call, as an RCU pointer or held by the caller; the result belongs
+    /// to a [`Handle`].
+    unsafe fn try_get(object: NonNull<Self>) -> bool;
+
+    /// Whether what has been taken is an object that a program may see: one could be found that is
+    /// still being made.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds a reference.
+    unsafe fn is_complete(_object: NonNull<Self>) -> bool {
+        true
+    }
 
     /// Gives back what [`try_get`](Self::try_get) took.
     ///
@@ -73,29 +91,68 @@ pub(crate) struct Handle<T: Object> {
 impl<T: Object> Handle<T> {
     /// Takes a reference to `object`. `None` when there is no memory or the object is dying.
     ///
-    /// Context: any, under RCU.
+    /// Context: any.
     ///
     /// # Safety
     ///
-    /// The caller pins this module, as a BPF program does by its kfuncs.
+    /// `object` is there during the call, as an RCU pointer or held by the caller, who pins this
+    /// module, as a BPF program does by its kfuncs.
     #[inline]
-    pub(super) unsafe fn acquire(object: &T) -> Option<NonNull<Self>> {
+    pub(super) unsafe fn acquire(object: NonNull<T>) -> Option<NonNull<Self>> {
+        // SAFETY: The same is asked of the caller.
+        unsafe { Self::acquire_found(|| Some(object)) }
+    }
+
+    /// The same with what `find` finds, if it still does once the reference has been taken.
+    ///
+    /// # Safety
+    ///
+    /// As of [`acquire`](Self::acquire).
+    #[inline]
+    pub(super) unsafe fn acquire_found(
+        find: impl Fn() -> Option<NonNull<T>>,
+    ) -> Option<NonNull<Self>> {
         // SAFETY: The module is loaded.
-        let (stats, reserve) = unsafe { (ENGINE.get().stats(), RESERVE.get()) };
-        // Memory before the reference, which, once taken, could not be dropped in every context.
-        let block = reserve.block().filter(|_| object.try_get());
-        let handle = block.map(|block| {
-            // INVARIANT: The handle takes over what `try_get` has taken.
-            block.write(Self {
-                object: NonNull::from(object),
-                slot: Opaque::zeroed(),
-            })
+        let stats = unsafe { ENGINE.get() }.stats();
+        // SAFETY: The object is there.
+        let handle = find().and_then(|object| unsafe { Self::take(object) });
+        let right = handle.filter(|&handle| {
+            stats.acquired.inc();
+            // SAFETY: The handle is valid, and holds a reference.
+            let right = unsafe {
+                let object = (*handle.as_ptr()).object;
+                find() == Some(object) && T::is_complete(object)
+            };
+            if !right {
+                // SAFETY: Nobody else has seen the handle.
+                unsafe { Self::give_back_uncounted(handle, Self::drained_uncounted) };
+            }
+            right
         });
-        match handle {
-            Some(_) => stats.acquired.inc(),
-            None => stats.acquire_failed.inc(),
+        if right.is_none() {
+            stats.acquire_failed.inc();
         }
-        handle.map(NolockBox::into_raw)
+        right
+    }
+
+    /// # Safety
+    ///
+    /// As of [`acquire`](Self::acquire).
+    #[inline]
+    unsafe fn take(object: NonNull<T>) -> Option<NonNull<Self>> {
+        // Memory before the reference, which, once taken, could not be dropped in every context.
+        // SAFETY: The module is loaded.
+        let block = unsafe { RESERVE.get() }.block()?;
+        // SAFETY: The object is there. What is taken goes into the handle.
+        if !unsafe { T::try_get(object) } {
+            return None;
+        }
+        // INVARIANT: The handle takes over what `try_get` has taken.
+        let handle = block.write(Self {
+            object,
+            slot: Opaque::zeroed(),
+        });
+        Some(handle.into_raw())
     }
 
     /// Gives the reference back, here or as soon as possible.
@@ -122,68 +179,104 @@ impl<T: Object> Handle<T> {
     /// `slot` is that of a handle from [`acquire`](Self::acquire) which nobody uses any more. The
     /// context is what `T::DropsIn` says.
     unsafe extern "C" fn drained(slot: *mut kptr_defer_slot) {
-        let slot = Opaque::cast_from(slot);
         // SAFETY: By the safety requirement the slot is in a handle.
-        let handle = unsafe { container_of!(slot, Self, slot) }.cast_mut();
+        let handle = unsafe { Self::from_slot(slot) };
         // SAFETY: By the type invariant what was taken is the handle's, which nobody uses any more.
-        unsafe { T::put((*handle).object) };
+        unsafe { T::put((*handle.as_ptr()).object) };
         if T::PUT_AFTER_READERS.is_some() {
             const { assert!(size_of::<callback_head>() <= size_of::<kptr_defer_slot>()) };
             // SAFETY: The slot is not in use any more, so there is room for the callback's node. The
             // module waits for its callbacks before it goes.
-            unsafe { rcu::call((*handle).slot.get().cast(), Self::readers_gone) };
+            unsafe { rcu::call(slot.cast(), Self::readers_gone) };
         } else {
             // SAFETY: By the safety requirement.
             unsafe { Self::free(handle) };
         }
     }
 
+    /// Puts the handle on the queue, but not as a drop that anybody has asked for.
+    ///
+    /// # Safety
+    ///
+    /// The handle's slot is not in use. `dtor` may be called once, where `T::DropsIn` says, and begins
+    /// with [`is_no_drop`](Self::is_no_drop).
+    unsafe fn give_back_uncounted(handle: NonNull<Self>, dtor: Destructor) {
+        // SAFETY: The handle is valid, so is the place of its slot.
+        let slot = unsafe { NonNull::new_unchecked((*handle.as_ptr()).slot.get()) };
+        // SAFETY: By the safety requirement.
+        let drop = unsafe { PendingDrop::<T::DropsIn>::new(slot, dtor) };
+        // SAFETY: The module is loaded, and waits for this before it goes.
+        unsafe { ENGINE.get() }.defer(drop);
+    }
+
+    fn is_no_drop() {
+        // SAFETY: The module waits for the queue before it goes.
+        T::DropsIn::stats(unsafe { ENGINE.get() }.stats()).is_no_drop();
+    }
+
+    /// # Safety
+    ///
+    /// As of [`drained`](Self::drained).
+    unsafe extern "C" fn drained_uncounted(slot: *mut kptr_defer_slot) {
+        Self::is_no_drop();
+        // SAFETY: The same is asked of the caller.
+        unsafe { Self::drained(slot) };
+    }
+
     /// # Safety
     ///
     /// `head` is the node in the slot of a handle, which has been put.
     unsafe extern "C" fn readers_gone(head: *mut callback_head) {
-        // SAFETY: By the safety requirement it is not null.
-        let slot = unsafe { NonNull::new_unchecked(head.cast()) };
-        // SAFETY: RCU has called back, so the slot is not in use. `put_rest` is called once, where
-        // `T::DropsIn` says: a softirq will do where a hard interrupt does.
-        let rest = unsafe { PendingDrop::<T::DropsIn>::new(slot, Self::put_rest) };
+        // SAFETY: By the safety requirement it is in a handle.
+        let handle = unsafe { Self::from_slot(head.cast()) };
         if T::DropsIn::ALWAYS_DEFERRED {
-            // SAFETY: The module waits for its callbacks before it goes.
-            unsafe { ENGINE.get() }.defer(rest);
+            // SAFETY: RCU has called back, so the slot is not in use.
+            unsafe { Self::give_back_uncounted(handle, Self::put_rest_uncounted) };
         } else {
-            rest.run();
+            // SAFETY: It has been put. A softirq will do where a hard interrupt does.
+            unsafe { Self::put_rest(handle) };
         }
     }
 
     /// # Safety
     ///
-    /// `slot` is that of a handle which has been put, and that nobody uses any more. The context is
-    /// what `T::DropsIn` says.
-    unsafe extern "C" fn put_rest(slot: *mut kptr_defer_slot) {
-        if T::DropsIn::ALWAYS_DEFERRED {
-            // SAFETY: The module waits for this before it goes.
-            T::DropsIn::stats(unsafe { ENGINE.get() }.stats()).is_no_drop();
-        }
-        let slot = Opaque::cast_from(slot);
-        // SAFETY: By the safety requirement it is in a handle.
-        let handle = unsafe { container_of!(slot, Self, slot) }.cast_mut();
+    /// `slot` is that of a handle which has been put. The context is what `T::DropsIn` says.
+    unsafe extern "C" fn put_rest_uncounted(slot: *mut kptr_defer_slot) {
+        Self::is_no_drop();
+        // SAFETY: By the safety requirement.
+        unsafe { Self::put_rest(Self::from_slot(slot)) };
+    }
+
+    /// # Safety
+    ///
+    /// `handle` has been put, and nobody uses it any more. The context is what `T::DropsIn` says.
+    unsafe fn put_rest(handle: NonNull<Self>) {
         if let Some(put) = T::PUT_AFTER_READERS {
             // SAFETY: By the type invariant what was taken is the handle's; `put` has given back the
             // other part.
-            unsafe { put((*handle).object) };
+            unsafe { put((*handle.as_ptr()).object) };
         }
-        // SAFETY: By the safety requirement nobody uses the handle any more.
+        // SAFETY: By the safety requirement.
         unsafe { Self::free(handle) };
     }
 
     /// # Safety
     ///
+    /// `slot` is that of a handle.
+    unsafe fn from_slot(slot: *mut kptr_defer_slot) -> NonNull<Self> {
+        let slot = Opaque::cast_from(slot);
+        // SAFETY: By the safety requirement.
+        unsafe { NonNull::new_unchecked(container_of!(slot, Self, slot).cast_mut()) }
+    }
+
+    /// # Safety
+    ///
     /// `handle` comes from [`acquire`](Self::acquire), holds nothing any more, and nobody uses it.
-    unsafe fn free(handle: *mut Self) {
+    unsafe fn free(handle: NonNull<Self>) {
         // SAFETY: The engine is not dropped before its last handle is.
         unsafe { ENGINE.get() }.stats().released.inc();
         // SAFETY: By the safety requirement; the memory of a handle comes from a `NolockBox`.
-        drop(unsafe { NolockBox::from_raw(NonNull::new_unchecked(handle)) });
+        drop(unsafe { NolockBox::from_raw(handle) });
     }
 }
 
@@ -223,7 +316,7 @@ macro_rules! bpf_kind {
                 ) -> *mut [<kptr_defer_ $kind>] {
                     // SAFETY: BPF guarantees that the object is there during the call; its type in
                     // Rust is a transparent wrapper. A program that calls a kfunc pins the module.
-                    let handle = unsafe { Handle::acquire(object.cast::<$object>().as_ref()) };
+                    let handle = unsafe { Handle::acquire(object.cast::<$object>()) };
                     handle.map_or(ptr::null_mut(), |handle| handle.cast().as_ptr())
                 }
 

@@ -24,10 +24,12 @@ unsafe impl Object for Task {
     type DropsIn = InHardIrq;
 
     /// A task is dying when nobody can find it any more; its `usage` may be held much longer.
-    fn try_get(&self) -> bool {
-        let alive = !is_dead(self);
+    unsafe fn try_get(task: NonNull<Self>) -> bool {
+        // SAFETY: The caller says that the task is there; RCU pointers to it have a `usage`, too.
+        let task = unsafe { task.as_ref() };
+        let alive = !is_dead(task);
         if alive {
-            self.inc_ref();
+            task.inc_ref();
         }
         alive
     }

@@ -6,6 +6,7 @@
 
 #include <linux/cgroup.h>
 #include <linux/export.h>
+#include <linux/fdtable.h>
 
 #include "shim.h"
 
@@ -63,6 +64,11 @@ void kptr_defer_helper_init_irq_work_in_interrupt(struct irq_work *work,
 struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0, name);
+}
+
+struct workqueue_struct *kptr_defer_helper_alloc_unbound_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
 }
 
 /*
@@ -137,4 +143,27 @@ bool kptr_defer_helper_cred_tryget(const struct cred *cred)
 bool kptr_defer_helper_file_tryget(struct file *file)
 {
 	return file_ref_get(&file->f_ref);
+}
+
+bool kptr_defer_helper_file_is_open(struct file *file)
+{
+	return READ_ONCE(file->f_mode) & FMODE_OPENED;
+}
+
+struct file *kptr_defer_helper_current_file(unsigned int fd)
+{
+	struct files_struct *files = current->files;
+
+	return files ? files_lookup_fd_raw(files, fd) : NULL;
+}
+
+struct mm_struct *kptr_defer_helper_current_mm(void)
+{
+	return current->mm;
+}
+
+/* Not held back to save power: a file keeps its mount, an mm its memory. */
+void kptr_defer_helper_call_rcu_hurry(struct rcu_head *head, rcu_callback_t func)
+{
+	call_rcu_hurry(head, func);
 }

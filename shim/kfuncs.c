@@ -7,7 +7,6 @@
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
-#include <linux/fdtable.h>
 #include <linux/sched.h>
 
 #include "shim.h"
@@ -63,7 +62,9 @@ KPTR_DEFER_KINDS(KPTR_DEFER_KFUNCS)
 
 /*
  * What programs cannot get at otherwise: without BTF type tags, which GCC does
- * not write, the verifier trusts no pointer that leads there.
+ * not write, the verifier trusts no pointer that leads there. No kfunc gives a
+ * file as a pointer: the verifier would trust its f_inode, and its memory may be
+ * a file's that is still being opened.
  */
 
 /**
@@ -71,12 +72,12 @@ KPTR_DEFER_KINDS(KPTR_DEFER_KFUNCS)
  * @task: a trusted or RCU pointer
  *
  * Context: any, NMI included; sleepable programs call it under
- * bpf_rcu_read_lock().
+ * bpf_rcu_read_lock() or the like.
  * Return: The credentials, as an RCU pointer; NULL when the task is dead.
  */
 __bpf_kfunc const struct cred *bpf_kptr_defer_task_cred(struct task_struct *task)
 {
-	return rcu_dereference(task->real_cred);
+	return rcu_dereference_all(task->real_cred);
 }
 
 /**
@@ -94,20 +95,16 @@ __bpf_kfunc struct mm_struct *bpf_kptr_defer_current_mm(void)
 }
 
 /**
- * bpf_kptr_defer_current_file() - a file that the current task has open
- * @fd: its descriptor
+ * bpf_kptr_defer_file_acquire_fd() - take a reference to a file that is open
+ * @fd: its descriptor, of the current task
  *
- * Another thread may close it meanwhile: then to acquire it may give NULL, or,
- * rarely, some other file that was opened just then in the same memory.
- *
- * Context: as above.
- * Return: The file, as an RCU pointer; NULL when there is none.
+ * Context: any, NMI included.
+ * Return: The handle; NULL when there is no such file, or no memory, or another
+ * thread is closing it.
  */
-__bpf_kfunc struct file *bpf_kptr_defer_current_file(u32 fd)
+__bpf_kfunc struct kptr_defer_file *bpf_kptr_defer_file_acquire_fd(u32 fd)
 {
-	struct files_struct *files = current->files;
-
-	return files ? files_lookup_fd_raw(files, fd) : NULL;
+	return kptr_defer_rust_file_acquire_fd(fd);
 }
 
 __bpf_kfunc_end_defs();
@@ -122,7 +119,7 @@ BTF_KFUNCS_START(kptr_defer_kfuncs)
 KPTR_DEFER_KINDS(KPTR_DEFER_KFUNC_IDS)
 BTF_ID_FLAGS(func, bpf_kptr_defer_task_cred, KF_RCU | KF_RCU_PROTECTED | KF_RET_NULL)
 BTF_ID_FLAGS(func, bpf_kptr_defer_current_mm, KF_RCU_PROTECTED | KF_RET_NULL)
-BTF_ID_FLAGS(func, bpf_kptr_defer_current_file, KF_RCU_PROTECTED | KF_RET_NULL)
+BTF_ID_FLAGS(func, bpf_kptr_defer_file_acquire_fd, KF_ACQUIRE | KF_RET_NULL)
 BTF_KFUNCS_END(kptr_defer_kfuncs)
 
 #define KPTR_DEFER_DTOR_IDS(kind, type)							\

@@ -56,6 +56,8 @@ extern char *kptr_defer_when;
 
 KPTR_DEFER_KINDS(KPTR_DEFER_HANDLE)
 
+struct kptr_defer_file *kptr_defer_rust_file_acquire_fd(u32 fd);
+
 /* The debugfs file. */
 struct dentry *kptr_defer_stats_file_create(void);
 void kptr_defer_stats_file_remove(struct dentry *dir);
@@ -76,6 +78,7 @@ bool kptr_defer_helper_llist_empty(const struct llist_head *head);
 void kptr_defer_helper_init_irq_work_in_interrupt(struct irq_work *work,
 						  void (*func)(struct irq_work *));
 struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name);
+struct workqueue_struct *kptr_defer_helper_alloc_unbound_workqueue(const char *name);
 void *kptr_defer_helper_kmalloc_nolock(size_t size);
 unsigned long kptr_defer_helper_alloc_percpu_u64(void);
 void kptr_defer_helper_free_percpu_u64(unsigned long numbers);
@@ -87,5 +90,9 @@ bool kptr_defer_helper_cgroup_tryget(struct cgroup *cgroup);
 void kptr_defer_helper_cgroup_put(struct cgroup *cgroup);
 bool kptr_defer_helper_cred_tryget(const struct cred *cred);
 bool kptr_defer_helper_file_tryget(struct file *file);
+bool kptr_defer_helper_file_is_open(struct file *file);
+struct file *kptr_defer_helper_current_file(unsigned int fd);
+struct mm_struct *kptr_defer_helper_current_mm(void);
+void kptr_defer_helper_call_rcu_hurry(struct rcu_head *head, rcu_callback_t func);
 
 #endif /* _KPTR_DEFER_SHIM_H */

@@ -28,8 +28,14 @@ extern void bpf_cgroup_release(struct cgroup *cgrp) __ksym;
 #define found_task() bpf_get_current_task_btf()
 #define found_cgroup() (bpf_get_current_task_btf()->cgroups->dfl_cgrp)
 #define found_cred() bpf_kptr_defer_task_cred(bpf_get_current_task_btf()->group_leader)
-#define found_file() bpf_kptr_defer_current_file(FD)
+#define found_file() FD
 #define found_mm() bpf_kptr_defer_current_mm()
+
+#define take_found_task(task) take_task(task)
+#define take_found_cgroup(cgrp) take_cgroup(cgrp)
+#define take_found_cred(cred) take_cred(cred)
+#define take_found_file(fd) taken_file(bpf_kptr_defer_file_acquire_fd(fd))
+#define take_found_mm(mm) take_mm(mm)
 
 /* What user space knows it by. */
 #define id_of_task(task) ((task)->pid)
@@ -175,30 +181,6 @@ struct {										\
 	__type(value, struct held_##kind);						\
 } kind##_slots SEC(".maps");								\
 											\
-static __always_inline struct kptr_defer_##kind *take_##kind(object_type *object)	\
-{											\
-	struct kptr_defer_##kind *h;							\
-	struct watched *w;								\
-											\
-	if (!object)									\
-		return NULL;								\
-	w = watch(object);								\
-	if (!w)										\
-		return NULL;								\
-	h = bpf_kptr_defer_##kind##_acquire(object);					\
-	if (!h) {									\
-		count(acquire_failed);							\
-		return NULL;								\
-	}										\
-	count(acquired);								\
-	if (kptr_defer_test_in_nmi())							\
-		count(acquired_in_nmi);							\
-	if (!__sync_fetch_and_add(&w->taken, 1))					\
-		count(objects);								\
-	__sync_fetch_and_add(&w->held, 1);						\
-	return h;									\
-}											\
-											\
 static __always_inline void give_back_##kind(struct kptr_defer_##kind *h)		\
 {											\
 	object_type *object = bpf_kptr_defer_##kind##_get(h);				\
@@ -216,6 +198,34 @@ static __always_inline void give_back_##kind(struct kptr_defer_##kind *h)		\
 }											\
 											\
 static __always_inline struct kptr_defer_##kind *					\
+taken_##kind(struct kptr_defer_##kind *h)						\
+{											\
+	struct watched *w;								\
+											\
+	if (!h) {									\
+		count(acquire_failed);							\
+		return NULL;								\
+	}										\
+	count(acquired);								\
+	if (kptr_defer_test_in_nmi())							\
+		count(acquired_in_nmi);							\
+	w = watch(h->kind);								\
+	if (!w) {									\
+		give_back_##kind(h);							\
+		return NULL;								\
+	}										\
+	if (!__sync_fetch_and_add(&w->taken, 1))					\
+		count(objects);								\
+	__sync_fetch_and_add(&w->held, 1);						\
+	return h;									\
+}											\
+											\
+static __always_inline struct kptr_defer_##kind *take_##kind(object_type *object)	\
+{											\
+	return object ? taken_##kind(bpf_kptr_defer_##kind##_acquire(object)) : NULL;	\
+}											\
+											\
+static __always_inline struct kptr_defer_##kind *					\
 exchange_##kind(u32 slot, struct kptr_defer_##kind *h)					\
 {											\
 	struct held_##kind *value = bpf_map_lookup_elem(&kind##_slots, &slot);		\
@@ -225,7 +235,7 @@ exchange_##kind(u32 slot, struct kptr_defer_##kind *h)					\
 											\
 static __always_inline int replace_##kind(u32 slot)					\
 {											\
-	struct kptr_defer_##kind *h = take_##kind(found_##kind());			\
+	struct kptr_defer_##kind *h = take_found_##kind(found_##kind());		\
 											\
 	if (h)										\
 		h = exchange_##kind(slot, h);						\
@@ -256,7 +266,7 @@ int BPF_PROG(ipi_##kind, void *handler, s64 delta, int handled)				\
 											\
 static __always_inline int replace_##kind##_in_race(void)				\
 {											\
-	object_type *object;								\
+	typeof(found_##kind()) found;							\
 	struct kptr_defer_##kind *h;							\
 	u32 i;										\
 											\
@@ -266,10 +276,10 @@ static __always_inline int replace_##kind##_in_race(void)				\
 	if (counted.nmi % ONE_STAYS == 0)						\
 		return replace_##kind##_in_nmi();					\
 	count_run();									\
-	object = found_##kind();							\
+	found = found_##kind();								\
 	bpf_for(i, 0, time_for_the_leader())						\
 		;									\
-	h = take_##kind(object);							\
+	h = take_found_##kind(found);							\
 	if (h)										\
 		give_back_##kind(h);							\
 	return 0;									\
@@ -401,8 +411,6 @@ int take_until_end_of_##kind(struct args *args)						\
 	if (h)										\
 		give_back_##kind(h);							\
 	bpf_for(i, 0, 1 << 20) {							\
-		if (WAITS_FOR_PUT_##kind && refs_of_##kind(object) > 1)			\
-			continue;							\
 		h = take_##kind(object);						\
 		args->again = !!h;							\
 		if (!h)									\
@@ -422,16 +430,6 @@ static __always_inline void dying_##kind(object_type *object)				\
 	else										\
 		count(dying_refused);							\
 }
-
-/*
- * What is given back of an address space is put when the CPU is free to do so: the
- * loop would keep it alive.
- */
-#define WAITS_FOR_PUT_task 0
-#define WAITS_FOR_PUT_cgroup 0
-#define WAITS_FOR_PUT_cred 0
-#define WAITS_FOR_PUT_file 0
-#define WAITS_FOR_PUT_mm 1
 
 KIND(task, struct task_struct)
 KIND(cgroup, struct cgroup)
@@ -549,3 +547,76 @@ NOT_IN_NMI(call_rcu)
 NOT_IN_NMI(css_release)
 NOT_IN_NMI(fput)
 NOT_IN_NMI(mmput)
+
+/* Credentials that access() makes for itself: they are not freed by RCU. */
+SEC("lsm/cred_prepare")
+int BPF_PROG(take_prepared_cred, struct cred *prepared, const struct cred *old, gfp_t gfp, int ret)
+{
+	struct kptr_defer_cred *h;
+
+	/* The task makes others later. */
+	if (!has_own_objects() || counted.acquired)
+		return ret;
+	h = take_cred(prepared);
+	if (h)
+		h = exchange_cred(0, h);
+	if (h)
+		give_back_cred(h);
+	return ret;
+}
+
+/* Whether what is held there is one of those, and not freed before its readers are gone. */
+SEC("syscall")
+int give_back_prepared_cred(struct args *args)
+{
+	struct kptr_defer_cred *h = exchange_cred(args->slot, NULL);
+	const struct cred *cred;
+
+	if (!h)
+		return 1;
+	bpf_rcu_read_lock();
+	cred = bpf_kptr_defer_cred_get(h);
+	args->id = id_of_cred(cred);
+	args->refs = refs_of_cred(cred);
+	args->passed_on = cred->non_rcu;
+	give_back_cred(h);
+	args->again = !!taken(address_of(cred));
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+extern int bpf_iter_task_vma_new(struct bpf_iter_task_vma *it, struct task_struct *task,
+				 u64 address) __ksym;
+extern struct vm_area_struct *bpf_iter_task_vma_next(struct bpf_iter_task_vma *it) __ksym;
+extern void bpf_iter_task_vma_destroy(struct bpf_iter_task_vma *it) __ksym;
+
+/*
+ * The verifier trusts an address space that the iterator has let go of. The slot is
+ * the task's pid.
+ */
+SEC("syscall")
+int take_from_other_mm(struct args *args)
+{
+	struct task_struct *task = bpf_task_from_pid(args->slot);
+	struct bpf_iter_task_vma it;
+	struct vm_area_struct *vma;
+	struct mm_struct *mm = NULL;
+	struct kptr_defer_mm *h;
+
+	if (!task)
+		return 1;
+	bpf_iter_task_vma_new(&it, task, 0);
+	vma = bpf_iter_task_vma_next(&it);
+	if (vma)
+		mm = vma->vm_mm;
+	bpf_iter_task_vma_destroy(&it);
+	bpf_task_release(task);
+	if (!mm)
+		return 1;
+	h = bpf_kptr_defer_mm_acquire(mm);
+	args->again = !!h;
+	if (h)
+		bpf_kptr_defer_mm_release(h);
+	return 0;
+}

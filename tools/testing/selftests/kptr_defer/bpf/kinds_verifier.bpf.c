@@ -24,10 +24,17 @@ extern void bpf_iter_task_vma_destroy(struct bpf_iter_task_vma *it) __ksym;
 #define walked_cgroup() (current()->cgroups->dfl_cgrp->dom_cgrp)
 #define found_cred() bpf_kptr_defer_task_cred(current())
 #define walked_cred() (current()->real_cred)
-#define found_file() bpf_kptr_defer_current_file(0)
+#define found_file() exe_file()
 #define walked_file() (current()->files->fd_array[0])
 #define found_mm() bpf_kptr_defer_current_mm()
 #define walked_mm() (current()->mm)
+
+static __always_inline struct file *exe_file(void)
+{
+	struct mm_struct *mm = found_mm();
+
+	return mm ? mm->exe_file : NULL;
+}
 
 /* Another kind's. */
 #define release_another_task(h) bpf_kptr_defer_cgroup_release((void *)(h))
@@ -147,7 +154,6 @@ int found_outside_rcu_##kind(void *ctx)		\
 }
 
 FOUND_IN_SYSCALL(cred, const struct cred)
-FOUND_IN_SYSCALL(file, struct file)
 FOUND_IN_SYSCALL(mm, struct mm_struct)
 
 #define FOUND_NULL(kind)					\
@@ -182,24 +188,7 @@ int BPF_PROG(passed_to_d_path_file, struct file *opened)
 	return 0;
 }
 
-/* Other ways to an object that the verifier trusts. */
-
-SEC("perf_event")
-int accepted_exe_file(void *ctx)
-{
-	struct mm_struct *mm = bpf_kptr_defer_current_mm();
-	struct kptr_defer_file *h = NULL;
-	struct file *file;
-
-	if (!mm)
-		return 0;
-	file = mm->exe_file;
-	if (file)
-		h = bpf_kptr_defer_file_acquire(file);
-	if (h)
-		bpf_kptr_defer_file_release(h);
-	return 0;
-}
+/* Another way to objects that the verifier trusts. */
 
 SEC("perf_event")
 int accepted_vma(void *ctx)

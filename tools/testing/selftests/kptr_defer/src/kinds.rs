@@ -34,6 +34,7 @@ use crate::{
 };
 use libbpf_rs::Link;
 use std::{
+    os::unix::process::parent_id,
     thread::sleep,
     time::Duration, //
 };
@@ -44,7 +45,17 @@ const CHILDREN: u32 = 30;
 const SLOTS: u64 = 15;
 
 pub fn tests(sources: &[Source]) -> Vec<Test> {
-    let mut tests = Vec::new();
+    let mut tests = vec![
+        // What the other kinds keep for their readers cannot end while a program looks at it.
+        Test::new("kinds: cgroup, taken while it ends, no NMI", || {
+            taken_while_it_ends(Kind::Cgroup)
+        }),
+        Test::new("kinds: cred, for one access only, no NMI", prepared_cred),
+        Test::new(
+            "kinds: mm, of another task is refused, no NMI",
+            mm_of_other_task,
+        ),
+    ];
     for kind in Kind::ALL {
         let name = kind.name();
         let mut add = |what: &str, test: fn(Kind) -> Outcome| {
@@ -56,9 +67,6 @@ pub fn tests(sources: &[Source]) -> Vec<Test> {
         add("refused while it is freed, no NMI", dying);
         add("map closed, no NMI", map_closed);
         add("any type of program, no NMI", any_program);
-        if [Kind::Cgroup, Kind::Cred, Kind::Mm].contains(&kind) {
-            add("taken while it ends, no NMI", taken_while_it_ends);
-        }
         for source in sources.iter().copied() {
             tests.push(Test::new(
                 format!("kinds: {name}, {}, {}", kind.end(), source.name()),
@@ -252,21 +260,17 @@ fn read_after_end(kind: Kind) -> Outcome {
         let id = setup.fill(number, 0)?;
         let seen = setup.call_filled("look_at", 0)?;
         check!(seen.id == id, "{} instead of {id}", seen.id);
-        // A task is dead when it is reaped, whoever holds what is left of it.
-        check!(seen.again == (kind != Kind::Task));
+        // A task is dead when it is reaped, whoever holds what is left of it; an mm is the current
+        // task's or cannot be taken.
+        check!(seen.again != [Kind::Task, Kind::Mm].contains(&kind));
         let passed_on = match kind {
             Kind::Cgroup => workload::Parent::new()?.id()?,
             _ => 0,
         };
         check!(seen.passed_on == passed_on);
         let again = setup.call_filled("take_after_end_of", 0)?.again;
-        match kind {
-            // It is put after the readers.
-            Kind::File => check!(again),
-            // It is put by a kworker, meanwhile or not.
-            Kind::Mm => (),
-            _ => check!(!again),
-        }
+        // These are put after the readers.
+        check!(again == [Kind::Cred, Kind::File].contains(&kind));
     }
     setup.end().map(drop)
 }
@@ -331,6 +335,40 @@ fn taken_while_it_ends(kind: Kind) -> Outcome {
     note(format!("refused={refused} missed={missed}"));
     check!(refused > 0);
     setup.end().map(drop)
+}
+
+/// The kernel frees them with their last reference, at once.
+fn prepared_cred() -> Outcome {
+    let programs = ["take_prepared_cred", "give_back_prepared_cred"].map(String::from);
+    let setup = Setup::new(Kind::Cred, &programs)?;
+    let link = setup.bpf.program("take_prepared_cred")?.attach()?;
+    workload::own(Kind::Cred, 0, workload::access)?;
+    drop(link);
+    let Some(seen) = setup.call("give_back_prepared", 0)? else {
+        return Err(Stop::Skipped("no LSM program runs: lsm= has no bpf".into()));
+    };
+    check!(seen.passed_on == 1, "they are freed by RCU");
+    check!(seen.refs == 1);
+    check!(seen.again, "freed before the readers were gone");
+    setup.end().map(drop)
+}
+
+fn mm_of_other_task() -> Outcome {
+    let setup = Setup::new(Kind::Mm, &["take_from_other_mm".into()])?;
+    check!(
+        !setup
+            .call_filled("take_from_other", parent_id().into())?
+            .again
+    );
+    let Setup {
+        module,
+        bpf,
+        watches,
+        ..
+    } = setup;
+    drop((watches, bpf));
+    check!(module.settled()?.get("acquire_failed")? == 1);
+    module.unload()
 }
 
 /// A thread runs into NMIs, which take what another thread of its process changes all the time.
