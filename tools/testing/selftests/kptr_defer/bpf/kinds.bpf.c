@@ -22,8 +22,9 @@ extern void bpf_cgroup_release(struct cgroup *cgrp) __ksym;
 #define UIDS 10000U
 #define FD 100
 
-/* How a program gets at an object. Of its task's group leader's credentials, so that
- * another CPU may change them.
+/*
+ * How a program gets at an object. The credentials are those of the thread group's
+ * leader, so that another CPU may change them.
  */
 #define found_task() bpf_get_current_task_btf()
 #define found_cgroup() (bpf_get_current_task_btf()->cgroups->dfl_cgrp)

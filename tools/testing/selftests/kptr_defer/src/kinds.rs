@@ -382,7 +382,6 @@ fn taken_in_change(kind: Kind, source: Source) -> Outcome {
     let counted = setup.end()?;
     check!(counted.acquired_in_nmi > 0);
     check!(counted.released_in_nmi > 0);
-    check!(counted.last_in_nmi > 0);
     // The current task's other objects are not put before the NMI is over.
     check!(counted.acquire_failed > 0 || ![Kind::Cred, Kind::File].contains(&kind));
     Ok(())
