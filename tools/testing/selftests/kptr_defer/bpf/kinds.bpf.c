@@ -120,7 +120,9 @@ static __always_inline void freed(u64 address)
 /* Whether the current task is one of the workload's. */
 static __always_inline bool has_own_objects(void)
 {
-	return bpf_get_current_task_btf()->real_cred->uid.val - FIRST_UID < UIDS;
+	const struct cred *cred = bpf_get_current_task_btf()->real_cred;
+
+	return cred && cred->uid.val - FIRST_UID < UIDS;
 }
 
 /* So that it may put the object that has just been found. */
