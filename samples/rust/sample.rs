@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! make && make -C samples/rust
-//! insmod kptr_defer.ko && insmod build/<release>/rust-sample/kptr_defer_sample.ko
+//! insmod kptr_defer.ko && insmod build/<release>/sample_rust/kptr_defer_sample_rust.ko
 //! ```
 //!
 //! `kfuncs.c` is what BPF has to see in C.
@@ -31,7 +31,7 @@ mod kptr_defer;
 
 module! {
     type: Sample,
-    name: "kptr_defer_sample",
+    name: "kptr_defer_sample_rust",
     authors: ["The kptr_defer authors"],
     description: "A kptr type in Rust that is safe in NMI",
     license: "GPL v2",

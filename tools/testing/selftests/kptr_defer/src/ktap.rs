@@ -119,6 +119,10 @@ pub fn skip_all(reason: &str) -> ExitCode {
 
 /// Whatever a test looks at, it fails if the kernel complained meanwhile.
 fn no_complaints(log: io::Result<Kmsg>) -> Outcome {
+    no_complaints_in(log?.read()?)
+}
+
+pub fn no_complaints_in(log: Vec<String>) -> Outcome {
     const COMPLAINTS: [&str; 7] = [
         "BUG:",
         "WARNING:",
@@ -129,8 +133,7 @@ fn no_complaints(log: io::Result<Kmsg>) -> Outcome {
         "suspicious RCU usage",
     ];
 
-    let mut log = log?;
-    for line in log.read()? {
+    for line in log {
         check!(
             !COMPLAINTS.iter().any(|word| line.contains(word)),
             "the kernel says: {line}"

@@ -24,6 +24,7 @@ mod workload;
 mod acquire;
 mod c_api;
 mod contexts;
+mod defer_when;
 mod guard;
 mod guard_beside;
 mod guard_load;
@@ -33,9 +34,13 @@ mod kinds;
 mod kinds_verifier;
 mod load;
 mod maps;
+mod no_memory;
 mod rust_api;
+mod sample_c;
+mod sleepable;
 mod sources;
 mod teardown;
+mod under_fire;
 mod verifier;
 
 fn main() -> ExitCode {
@@ -57,10 +62,15 @@ fn main() -> ExitCode {
         teardown::tests(&sources),
         hotplug::tests(&sources),
         acquire::tests(),
+        no_memory::tests(),
+        defer_when::tests(),
         kinds::tests(&sources),
         kinds_verifier::tests(),
+        sleepable::tests(),
         c_api::tests(),
+        sample_c::tests(),
         rust_api::tests(),
+        under_fire::tests(),
         guard_load::tests(),
         guard::tests(),
         guard_beside::tests(),

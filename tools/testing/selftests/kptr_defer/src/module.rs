@@ -36,7 +36,7 @@ use std::{
 pub const NMI_SOURCE: &str = "kptr_defer_test_nmi";
 pub const USER: &str = "kptr_defer_test_user";
 pub const RUST_USER: &str = "kptr_defer_test_rust";
-pub const RUST_SAMPLE: &str = "kptr_defer_sample";
+pub const RUST_SAMPLE: &str = "kptr_defer_sample_rust";
 pub const GUARD: &str = "kptr_defer_guard";
 pub const LIVEPATCH: &str = "kptr_defer_test_livepatch";
 const DEBUGFS: &str = "/sys/kernel/debug";

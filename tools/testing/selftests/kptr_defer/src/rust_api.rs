@@ -241,7 +241,7 @@ fn sample() -> Outcome {
     sample.unload()?;
     check!(Stats::read()?.get("deferred")? == BUFFERS);
     let expected = format!(
-        "kptr_defer_sample: dropped {} bytes",
+        "kptr_defer_sample_rust: dropped {} bytes",
         (1..=BUFFERS).sum::<u64>()
     );
     let lines = log.read()?;

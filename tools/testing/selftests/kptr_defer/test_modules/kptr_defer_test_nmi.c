@@ -4,6 +4,9 @@
  * <debugfs>/kptr_defer_test_nmi/send, and that many times every CPU gets one.
  * Programs on tp_btf/nmi_handler, and whatever attaches to
  * kptr_defer_test_nmi_point(), run in each.
+ *
+ * Writing "<rounds>" to process, irqsoff or hardirq calls kptr_defer_test_point()
+ * as often in that context.
  */
 
 #include <linux/btf.h>
@@ -13,6 +16,8 @@
 #include <linux/cpumask.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/irq_work.h>
+#include <linux/irqflags.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/preempt.h>
@@ -22,6 +27,8 @@
 #include <asm/apic.h>
 #include <asm/nmi.h>
 #endif
+
+#include "kptr_defer_test_nmi.h"
 
 __bpf_kfunc_start_defs();
 
@@ -68,6 +75,8 @@ static struct cpumask awaited;
 /* While it storms all NMIs are taken for ours: they are more than are awaited. */
 static bool storming;
 
+static void (*called_in_nmi)(void);
+
 static noinline void kptr_defer_test_nmi_point(void)
 {
 	barrier();
@@ -75,10 +84,15 @@ static noinline void kptr_defer_test_nmi_point(void)
 
 static int handle_nmi(unsigned int type, struct pt_regs *regs)
 {
+	void (*function)(void);
+
 	if (!cpumask_test_and_clear_cpu(raw_smp_processor_id(), &awaited) &&
 	    !READ_ONCE(storming))
 		return NMI_DONE;
 	kptr_defer_test_nmi_point();
+	function = READ_ONCE(called_in_nmi);
+	if (function)
+		function();
 	return NMI_HANDLED;
 }
 
@@ -122,6 +136,13 @@ static void stop_source(void)
 	unregister_nmi_handler(NMI_LOCAL, HANDLER_NAME);
 }
 
+int kptr_defer_test_nmi_call(void (*function)(void))
+{
+	WRITE_ONCE(called_in_nmi, function);
+	/* A CPU that gets this one has left those before. */
+	return kptr_defer_test_nmi_send();
+}
+
 #else
 
 static int send_to_all(void)
@@ -143,21 +164,76 @@ static void stop_source(void)
 {
 }
 
+int kptr_defer_test_nmi_call(void (*function)(void))
+{
+	return -EOPNOTSUPP;
+}
+
 #endif
+
+EXPORT_SYMBOL_GPL(kptr_defer_test_nmi_call);
+
+int kptr_defer_test_nmi_send(void)
+{
+	static DEFINE_MUTEX(one_sender);
+
+	guard(mutex)(&one_sender);
+	return send_to_all();
+}
+EXPORT_SYMBOL_GPL(kptr_defer_test_nmi_send);
 
 static int send_set(void *data, u64 rounds)
 {
-	static DEFINE_MUTEX(one_sender);
 	int err = 0;
 
 	while (rounds-- && !err) {
-		scoped_guard(mutex, &one_sender)
-			err = send_to_all();
+		err = kptr_defer_test_nmi_send();
 		cond_resched();
 	}
 	return err;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(send_fops, NULL, send_set, "%llu\n");
+
+static noinline void kptr_defer_test_point(void)
+{
+	barrier();
+}
+
+static int process_set(void *data, u64 rounds)
+{
+	while (rounds--)
+		kptr_defer_test_point();
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(process_fops, NULL, process_set, "%llu\n");
+
+static int irqsoff_set(void *data, u64 rounds)
+{
+	while (rounds--) {
+		local_irq_disable();
+		kptr_defer_test_point();
+		local_irq_enable();
+	}
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(irqsoff_fops, NULL, irqsoff_set, "%llu\n");
+
+static void in_hardirq_context(struct irq_work *work)
+{
+	kptr_defer_test_point();
+}
+
+static int hardirq_set(void *data, u64 rounds)
+{
+	struct irq_work work = IRQ_WORK_INIT_HARD(in_hardirq_context);
+
+	while (rounds--) {
+		irq_work_queue(&work);
+		irq_work_sync(&work);
+	}
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(hardirq_fops, NULL, hardirq_set, "%llu\n");
 
 static int storm_set(void *data, u64 cpu)
 {
@@ -180,6 +256,9 @@ static int __init test_nmi_init(void)
 	dir = debugfs_create_dir("kptr_defer_test_nmi", NULL);
 	debugfs_create_file_unsafe("send", 0200, dir, NULL, &send_fops);
 	debugfs_create_file_unsafe("storm", 0200, dir, NULL, &storm_fops);
+	debugfs_create_file_unsafe("process", 0200, dir, NULL, &process_fops);
+	debugfs_create_file_unsafe("irqsoff", 0200, dir, NULL, &irqsoff_fops);
+	debugfs_create_file_unsafe("hardirq", 0200, dir, NULL, &hardirq_fops);
 	return 0;
 }
 module_init(test_nmi_init);

@@ -40,7 +40,7 @@ static DECLARE_BITMAP(pool_used, ARRAY_SIZE(pool));
 static DEFINE_RAW_SPINLOCK(lock);
 static DEFINE_PER_CPU(bool, holds_lock);
 
-static atomic_t acquired, dropped, dropped_in_nmi, deadlocks;
+static atomic_t acquired, deferred, dropped, dropped_in_nmi, deadlocks;
 
 static void obj_free(struct kptr_defer_slot *slot)
 {
@@ -84,8 +84,8 @@ __bpf_kfunc void kptr_defer_test_obj_release(struct kptr_defer_test_obj *obj)
 {
 	if (inline_drop)
 		obj_free(&obj->slot);
-	else
-		kptr_defer_drop(&obj->slot, obj_free);
+	else if (kptr_defer_drop(&obj->slot, obj_free))
+		atomic_inc(&deferred);
 }
 
 __bpf_kfunc_end_defs();
@@ -145,6 +145,7 @@ static int __init test_user_init(void)
 	dir = debugfs_create_dir("kptr_defer_test_user", NULL);
 	debugfs_create_file_unsafe("lock", 0200, dir, NULL, &lock_fops);
 	debugfs_create_atomic_t("acquired", 0400, dir, &acquired);
+	debugfs_create_atomic_t("deferred", 0400, dir, &deferred);
 	debugfs_create_atomic_t("dropped", 0400, dir, &dropped);
 	debugfs_create_atomic_t("dropped_in_nmi", 0400, dir, &dropped_in_nmi);
 	debugfs_create_atomic_t("deadlocks", 0400, dir, &deadlocks);

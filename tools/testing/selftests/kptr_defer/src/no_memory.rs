@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! No memory for handles, at all: a livepatch of kptr_defer sees to it. Programs get NULL, and what
+//! they hold is dropped as ever.
+
+use crate::{
+    bpf::Bpf,
+    check,
+    ktap::{
+        note,
+        Outcome,
+        Stop,
+        Test, //
+    },
+    module::{
+        eventually,
+        KptrDefer,
+        Loaded,
+        Stats, //
+    },
+    nmi::run_on_ipis,
+};
+use libbpf_rs::ProgramInput;
+use std::{
+    fs,
+    path::Path, //
+};
+
+const NO_MEMORY: &str = "kptr_defer_test_no_memory";
+
+/// In objects/reserve.rs.
+const SPARE_BLOCKS: u64 = 512;
+
+pub fn tests() -> Vec<Test> {
+    vec![Test::new(
+        "no_memory: NULL for programs, all is dropped, and there again, NMI IPI",
+        no_memory,
+    )]
+}
+
+struct NoMemory {
+    _module: Loaded,
+}
+
+impl NoMemory {
+    fn from_now_on() -> Outcome<NoMemory> {
+        if !Path::new("/sys/kernel/livepatch").exists() {
+            return Err(Stop::Skipped("a kernel without livepatches".into()));
+        }
+        let no_memory = NoMemory {
+            _module: Loaded::new(NO_MEMORY, "")?,
+        };
+        eventually("the livepatch is effective", || {
+            Ok(fs::read_to_string(Self::file("transition"))?.trim() == "0")
+        })?;
+        Ok(no_memory)
+    }
+
+    fn file(name: &str) -> String {
+        format!("/sys/kernel/livepatch/{NO_MEMORY}/{name}")
+    }
+
+    fn refused() -> Outcome<u64> {
+        let refused = fs::read_to_string(format!("/sys/module/{NO_MEMORY}/parameters/refused"))?;
+        Ok(refused.trim().parse().unwrap_or_default())
+    }
+}
+
+impl Drop for NoMemory {
+    fn drop(&mut self) {
+        // Only then can its module be unloaded.
+        let disabled = fs::write(Self::file("enabled"), "0").map_err(Stop::from);
+        let gone = || Ok(!Path::new(&Self::file("")).exists());
+        if disabled.and(eventually("it is gone", gone)).is_err() {
+            note("the livepatch stays");
+        }
+    }
+}
+
+fn no_memory() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let bpf = Bpf::load("no_memory", &["hold", "acquire", "release"])?;
+    bpf.program("hold")?.test_run(ProgramInput::default())?;
+    let held = bpf.counted()?;
+    check!(held.acquired > 0);
+    check!(held.acquire_failed == 0);
+
+    let no_memory = NoMemory::from_now_on()?;
+    let acquire = bpf.program("acquire")?;
+    run_on_ipis(&acquire)?;
+    let spare = bpf.counted()?;
+    note(format!(
+        "nmi={} acquired_in_nmi={} acquire_failed={} refused={}",
+        spare.nmi,
+        spare.acquired_in_nmi,
+        spare.acquire_failed,
+        NoMemory::refused()?
+    ));
+    check!(spare.acquired_in_nmi == SPARE_BLOCKS);
+    check!(spare.acquire_failed > 0);
+    check!(NoMemory::refused()? >= SPARE_BLOCKS + spare.acquire_failed);
+
+    run_on_ipis(&acquire)?;
+    let none = bpf.counted()?;
+    check!(none.nmi > spare.nmi);
+    check!(none.acquired == spare.acquired);
+    check!(none.acquire_failed > spare.acquire_failed);
+    check!(Stats::read()?.get("handles_live")? == none.acquired - none.released);
+
+    run_on_ipis(&bpf.program("release")?)?;
+    let released = bpf.counted()?;
+    drop(bpf);
+    note(format!("released_in_nmi={}", released.released_in_nmi));
+    check!(released.released_in_nmi > SPARE_BLOCKS / 2);
+    let stats = module.settled()?;
+    check!(stats.get("deferred")? == released.released_in_nmi);
+    check!(stats.get("inline")? + stats.get("deferred")? == released.acquired);
+    check!(stats.get("acquire_failed")? == released.acquire_failed);
+    drop(no_memory);
+
+    let bpf = Bpf::load("no_memory", &["acquire"])?;
+    let acquire = bpf.program("acquire")?;
+    // On PREEMPT_RT the first one that gets NULL has the spare blocks replaced.
+    eventually("there is memory again", || {
+        run_on_ipis(&acquire)?;
+        Ok(bpf.counted()?.acquired_in_nmi > SPARE_BLOCKS)
+    })?;
+    let again = bpf.counted()?;
+    drop(bpf);
+    let stats = module.settled()?;
+    check!(stats.get("inline")? + stats.get("deferred")? == released.acquired + again.acquired);
+    check!(stats.get("acquire_failed")? == released.acquire_failed + again.acquire_failed);
+    module.unload()
+}
