@@ -79,7 +79,8 @@ KPTR_DEFER_KIND(cgroup, struct cgroup)
 KPTR_DEFER_KIND(cred, const struct cred)
 
 /*
- * The mount is held with the file. Do not use f_inode any more once you have given
+ * The mount is held with the file. One that is still being opened cannot be taken,
+ * as in an LSM program on file_open. Do not use f_inode any more once you have given
  * back the handle: the verifier would let a sleepable program do so.
  */
 KPTR_DEFER_KIND(file, struct file)

@@ -529,6 +529,14 @@ int BPF_PROG(on_dying_file, struct file *file)
 	return 0;
 }
 
+/* Or where an object is not finished. */
+SEC("lsm/file_open")
+int BPF_PROG(on_opening_file, struct file *file)
+{
+	dying_file(file);
+	return 0;
+}
+
 SEC("tp_btf/exit_mmap")
 int BPF_PROG(on_dying_mm, struct mm_struct *mm)
 {

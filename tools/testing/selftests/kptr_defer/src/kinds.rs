@@ -51,6 +51,7 @@ pub fn tests(sources: &[Source]) -> Vec<Test> {
             taken_while_it_ends(Kind::Cgroup)
         }),
         Test::new("kinds: cred, for one access only, no NMI", prepared_cred),
+        Test::new("kinds: file, refused while it is opened, no NMI", opening),
         Test::new(
             "kinds: mm, of another task is refused, no NMI",
             mm_of_other_task,
@@ -277,10 +278,18 @@ fn read_after_end(kind: Kind) -> Outcome {
 
 /// Programs that the kernel calls when there is no reference left.
 fn dying(kind: Kind) -> Outcome {
-    let programs = [format!("on_dying_{}", kind.name())];
+    refused(kind, &format!("on_dying_{}", kind.name()))
+}
+
+/// A program that the kernel calls with a file that is not open yet.
+fn opening() -> Outcome {
+    refused(Kind::File, "on_opening_file")
+}
+
+fn refused(kind: Kind, program: &str) -> Outcome {
     let module = KptrDefer::load("")?;
-    let bpf = Bpf::load("kinds", &programs)?;
-    let link = bpf.program(&programs[0])?.attach()?;
+    let bpf = Bpf::load("kinds", &[program])?;
+    let link = bpf.program(program)?.attach()?;
     for number in 0..CHILDREN {
         workload::own(kind, number, || ())?;
     }

@@ -76,15 +76,6 @@ impl Sleepers {
         debugfs_number(&format!("{SLEEP}/{name}"))
     }
 
-    /// Destructors do not return until then.
-    fn hold(hold: bool) -> Outcome {
-        let hold = if hold { "1" } else { "0" };
-        Ok(fs::write(
-            format!("/sys/module/{SLEEP}/parameters/hold"),
-            hold,
-        )?)
-    }
-
     /// Each has been dropped, once, where it may sleep.
     fn all_dropped() -> Outcome {
         let (acquired, dropped) = (Self::number("acquired")?, Self::number("dropped")?);
@@ -102,6 +93,26 @@ impl Sleepers {
         Self::all_dropped()?;
         self.module.unload()?;
         self.kptr_defer.unload()
+    }
+}
+
+/// Destructors do not return as long as this lives.
+struct Hold;
+
+impl Hold {
+    const FILE: &'static str = "/sys/module/kptr_defer_test_sleep/parameters/hold";
+
+    fn new() -> Outcome<Hold> {
+        fs::write(Self::FILE, "1")?;
+        Ok(Hold)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Err(err) = fs::write(Self::FILE, "0") {
+            note(format!("destructors sleep on: {err}"));
+        }
     }
 }
 
@@ -151,7 +162,7 @@ fn others_do_not_wait() -> Outcome {
 
     let sleepers = Sleepers::load()?;
     let bpf = Bpf::load("sleepable", &["fill", "empty_on_nmi_point", "replace_task"])?;
-    Sleepers::hold(true)?;
+    let hold = Hold::new()?;
     fill(&bpf)?;
     let released = give_back(&bpf, Context::Nmi)?.released;
     eventually("one sleeps", || Ok(Sleepers::number("asleep")? == 1))?;
@@ -166,7 +177,7 @@ fn others_do_not_wait() -> Outcome {
     })?;
     check!(Sleepers::number("asleep")? == 1);
     check!(Sleepers::number("dropped")? == 0);
-    Sleepers::hold(false)?;
+    drop(hold);
     drop(bpf);
     // One handle was left in the map.
     sleepers.unload(released + tasks, 1)
@@ -175,7 +186,7 @@ fn others_do_not_wait() -> Outcome {
 fn barrier_waits() -> Outcome {
     let sleepers = Sleepers::load()?;
     let bpf = Bpf::load("sleepable", &["fill", "empty_on_nmi_point"])?;
-    Sleepers::hold(true)?;
+    let hold = Hold::new()?;
     fill(&bpf)?;
     let released = give_back(&bpf, Context::Nmi)?.released;
     let barrier = thread::spawn(|| {
@@ -184,7 +195,7 @@ fn barrier_waits() -> Outcome {
     });
     thread::sleep(Duration::from_millis(200));
     let waits = !barrier.is_finished();
-    Sleepers::hold(false)?;
+    drop(hold);
     check!(waits);
     match barrier.join() {
         Ok(all_dropped) => all_dropped?,

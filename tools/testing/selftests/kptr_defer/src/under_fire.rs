@@ -194,7 +194,9 @@ fn under_fire(rounds: u32) -> Outcome {
         let result = if by_bpf {
             fire_from_bpf(&mut log, params).map(|handles| from_bpf += handles)
         } else {
-            fire_from_c(&mut log, params, "").map(|lanes| {
+            // Waiting for those that sleep takes longer than the others do.
+            let may_sleep = format!("may_sleep={}", round / 2 % 2);
+            fire_from_c(&mut log, params, &may_sleep).map(|lanes| {
                 from_c
                     .iter_mut()
                     .zip(lanes)

@@ -23,6 +23,10 @@ static bool no_barrier;
 module_param(no_barrier, bool, 0400);
 MODULE_PARM_DESC(no_barrier, "leave out what a user's exit must do");
 
+static bool may_sleep = true;
+module_param(may_sleep, bool, 0400);
+MODULE_PARM_DESC(may_sleep, "also drop objects whose destructor sleeps");
+
 #define IN_EACH_NMI 4
 
 /* Two of them: drops that may sleep, and others. */
@@ -76,7 +80,7 @@ static void fire(void)
 	int i;
 
 	for (i = 0; i < IN_EACH_NMI; i++) {
-		slot = next_slot(&sleepable);
+		slot = may_sleep ? next_slot(&sleepable) : NULL;
 		if (slot)
 			kptr_defer_drop_sleepable(slot, drop_sleepable);
 		slot = next_slot(&ordinary);
