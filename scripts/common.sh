@@ -93,6 +93,19 @@ made_once() {
 	) 9>"$folder.lock"
 }
 
+# kernel_settings <folder>: what is peculiar to a kernel that scripts/kernel printed.
+# shellcheck disable=SC2034 # for whoever calls it
+kernel_settings() {
+	arch=x86_64	# what it runs on
+	make=()		# what every make for it has to be told
+	memory=1G	# what a machine for it needs, and kernel arguments
+	append=''
+	if [ -e "$1/settings" ]; then
+		# shellcheck source=/dev/null
+		. "$1/settings"
+	fi
+}
+
 # remembered <name> <command...>: what the command printed when it was last run, if the
 # script and the package index are still the same, and the index is of today.
 remembered() {
