@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install rust-metadata demo check selftest bench vm model clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench vm model clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -16,6 +16,9 @@ modules:	## kptr_defer.ko and kptr_defer_guard.ko, for the running kernel, KDIR=
 
 install:	## installs them where modprobe finds them, as root
 	$(Q)scripts/build install
+
+deb:	## a Debian package, with which DKMS builds them for every kernel
+	$(Q)scripts/build deb
 
 rust-metadata:	## what Debian's headers lack for building Rust modules
 	$(Q)scripts/build rust-metadata
