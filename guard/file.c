@@ -20,7 +20,7 @@ struct dentry *kptr_defer_guard_file_create(void)
 	struct dentry *dir = debugfs_lookup("kptr_defer", NULL);
 	struct dentry *file;
 
-	if (!dir)
+	if (IS_ERR_OR_NULL(dir))
 		return NULL;
 	file = debugfs_create_file("guard", 0444, dir, NULL, &kptr_defer_guard_fops);
 	dput(dir);

@@ -34,6 +34,7 @@ mod css;
 mod file;
 mod functions;
 mod guarded;
+#[cfg(CONFIG_LIVEPATCH)]
 mod livepatch;
 mod task;
 
@@ -44,6 +45,7 @@ use abstractions::module_static::{
 use counts::Numbers;
 use file::File;
 use guarded::Guard;
+#[cfg(CONFIG_LIVEPATCH)]
 use livepatch::LivepatchWatch;
 
 module! {
@@ -86,17 +88,24 @@ impl fmt::Display for Guards {
 struct KptrDeferGuard {
     guards: Arc<Alive<Guards>>,
     _file: File,
+    #[cfg(CONFIG_LIVEPATCH)]
     _watch: LivepatchWatch,
 }
 
 impl kernel::Module for KptrDeferGuard {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: It can always be called.
+        if !unsafe { bindings::kptr_defer_is_up() } {
+            pr_err!("kptr_defer, which is built in, did not start\n");
+            return Err(ENODEV);
+        }
         let guards = functions::guard_all()?;
         if guards.is_empty() {
             pr_err!("nothing to guard\n");
             return Err(ENODEV);
         }
         let guards = Arc::new(GUARDS.init(Ok::<_, Error>(Guards(guards)))?, GFP_KERNEL)?;
+        #[cfg(CONFIG_LIVEPATCH)]
         let watch = LivepatchWatch::new(guards.clone())?;
         pr_info!(
             "version {} loaded: guards{}\n",
@@ -105,6 +114,7 @@ impl kernel::Module for KptrDeferGuard {
         );
         Ok(Self {
             _file: File::new(guards.clone()),
+            #[cfg(CONFIG_LIVEPATCH)]
             _watch: watch,
             guards,
         })

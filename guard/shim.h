@@ -18,7 +18,7 @@ struct dentry *kptr_defer_guard_file_create(void);
 void kptr_defer_guard_file_remove(struct dentry *file);
 void kptr_defer_guard_rust_show(struct seq_file *m);
 
-/* Livepatches on their way. */
+/* Livepatches on their way, with CONFIG_LIVEPATCH. */
 int kptr_defer_guard_watch_livepatches(void);
 void kptr_defer_guard_stop_watching(void);
 void kptr_defer_guard_rust_livepatch_coming(const char *name);

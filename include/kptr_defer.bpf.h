@@ -33,6 +33,9 @@
  * inside its loop: the iterator lets go of it, the verifier goes on trusting it.
  * Not task->real_cred, task->mm or task->files as such: a kernel built with GCC has
  * no BTF type tags, without which they are read but not trusted.
+ *
+ * Define KPTR_DEFER_BUILT_IN before if vmlinux.h is that of a kernel with kptr_defer
+ * built in: it has the structs, then.
  */
 #ifndef _KPTR_DEFER_BPF_H
 #define _KPTR_DEFER_BPF_H
@@ -54,10 +57,17 @@
  *
  * bpf_kptr_defer_<kind>_release() gives the reference back. Never fails.
  */
-#define KPTR_DEFER_KIND(kind, type)						\
+#ifdef KPTR_DEFER_BUILT_IN
+#define KPTR_DEFER_STRUCT(kind, type)
+#else
+#define KPTR_DEFER_STRUCT(kind, type)						\
 	struct kptr_defer_##kind {						\
 		type *kind;							\
-	} __attribute__((preserve_access_index));				\
+	} __attribute__((preserve_access_index));
+#endif
+
+#define KPTR_DEFER_KIND(kind, type)						\
+	KPTR_DEFER_STRUCT(kind, type)						\
 	extern struct kptr_defer_##kind *					\
 	bpf_kptr_defer_##kind##_acquire(type *object) __ksym;			\
 	extern type *								\
@@ -93,6 +103,7 @@ KPTR_DEFER_KIND(file, struct file)
 KPTR_DEFER_KIND(mm, struct mm_struct)
 
 #undef KPTR_DEFER_KIND
+#undef KPTR_DEFER_STRUCT
 
 /*
  * The objective credentials of a task, as an RCU pointer; NULL when it is dead.

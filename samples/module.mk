@@ -4,7 +4,8 @@
 #
 #   make -C samples/<folder> [KDIR=<the kernel's build folder>] [MO=<where to build>]
 #
-# KPTR_DEFER_BUILD  the folder that kptr_defer.ko was built in, with Module.symvers
+# KPTR_DEFER_BUILD  the folder that kptr_defer.ko was built in, with Module.symvers, unless
+#                   it is part of the kernel
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 release := $(shell cat $(KDIR)/include/config/kernel.release)
@@ -14,6 +15,6 @@ MO ?= $(CURDIR)/../../build/$(release)/sample_$(notdir $(CURDIR))
 modules clean:
 	mkdir -p $(MO)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(abspath $(MO)) \
-		KBUILD_EXTRA_SYMBOLS=$(abspath $(KPTR_DEFER_BUILD))/Module.symvers $@
+		KBUILD_EXTRA_SYMBOLS=$(wildcard $(abspath $(KPTR_DEFER_BUILD))/Module.symvers) $@
 
 .PHONY: modules clean

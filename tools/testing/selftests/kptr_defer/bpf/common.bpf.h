@@ -7,6 +7,13 @@
 #include <bpf/bpf_tracing.h>
 #include <kptr_defer.bpf.h>
 
+/* In the objects of the test modules. */
+#ifndef KPTR_DEFER_BUILT_IN
+struct kptr_defer_slot {
+	struct llist_node node;
+} __attribute__((preserve_access_index));
+#endif
+
 /* in_nmi() of the kernel, from kptr_defer_test_nmi.ko. */
 extern bool kptr_defer_test_in_nmi(void) __ksym;
 

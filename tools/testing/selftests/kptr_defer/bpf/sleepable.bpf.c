@@ -4,10 +4,6 @@
 
 char _license[] SEC("license") = "GPL";
 
-struct kptr_defer_slot {
-	struct llist_node node;
-} __attribute__((preserve_access_index));
-
 struct kptr_defer_test_sleeper {
 	struct kptr_defer_slot slot;
 } __attribute__((preserve_access_index));

@@ -27,7 +27,9 @@ use crate::{
     },
     module::{
         eventually,
+        not_built_in,
         Loaded,
+        GUARD,
         LIVEPATCH, //
     },
     nmi::run_on_ipis,
@@ -179,6 +181,8 @@ impl Drop for Livepatch {
 }
 
 fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
+    // It gives way for good.
+    not_built_in(GUARD)?;
     let (bpf, watch) = load(&["perf_current"])?;
     let (mut guard, livepatch);
     if loaded_first == First::Guard {

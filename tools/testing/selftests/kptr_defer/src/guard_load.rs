@@ -19,6 +19,7 @@ use crate::{
         insert,
         insert_image,
         is_loaded,
+        not_built_in,
         remove,
         KptrDefer,
         Loaded,
@@ -54,6 +55,7 @@ pub fn tests() -> Vec<Test> {
             guard.unload()
         }),
         Test::new("guard_load: without kptr_defer is refused, no NMI", || {
+            not_built_in("kptr_defer")?;
             refused(
                 || insert(FILE, ""),
                 libc::ENOENT,
@@ -61,6 +63,7 @@ pub fn tests() -> Vec<Test> {
             )
         }),
         Test::new("guard_load: without ftrace is refused, no NMI", || {
+            not_built_in(GUARD)?;
             match fs::write(FTRACE, "0") {
                 Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                     return Err(Stop::Skipped("ftrace cannot be switched off".into()));
@@ -114,6 +117,7 @@ fn says_so() -> Outcome {
 
 /// Loading fails so, the kernel log says why, and nothing is left of it.
 fn refused(load: impl FnOnce() -> io::Result<()>, errno: i32, why: &[&str]) -> Outcome {
+    not_built_in(GUARD)?;
     let mut log = Kmsg::from_now_on()?;
     match load() {
         Err(err) if err.raw_os_error() == Some(errno) => (),
@@ -161,6 +165,7 @@ fn renamed(function: &str) -> String {
 
 /// The guard, looking for functions of other names.
 fn without(functions: &[&str]) -> Outcome<Vec<u8>> {
+    not_built_in(GUARD)?;
     let mut image = fs::read(built(FILE)?)?;
     for function in functions {
         let name = format!("\0{function}\0");

@@ -30,6 +30,7 @@ use crate::{
     },
     module::{
         eventually,
+        not_built_in,
         KptrDefer,
         Loaded,
         GUARD, //
@@ -333,6 +334,7 @@ fn slab_objects(name: &str) -> Outcome<Option<u64>> {
 fn reloaded() -> Outcome {
     const RELOADS: u32 = 50;
 
+    not_built_in(GUARD)?;
     send_ipis(1)?;
     let mut log = Kmsg::from_now_on()?;
     let kptr_defer = KptrDefer::load("")?;

@@ -16,6 +16,7 @@ use crate::{
     module::{
         insert,
         is_loaded,
+        not_built_in,
         remove,
         KptrDefer,
         Stats, //
@@ -66,6 +67,7 @@ fn says_so() -> Outcome {
 
 /// Loading fails, and the kernel log names the culprit.
 fn refused(file: &str, params: &str, culprit: &str) -> Outcome {
+    not_built_in("kptr_defer")?;
     let mut log = Kmsg::from_now_on()?;
     match insert(file, params) {
         Err(err) => note(format!("insmod: {err}")),

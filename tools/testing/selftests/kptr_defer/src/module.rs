@@ -8,7 +8,8 @@ use crate::{
     ktap::{
         failed,
         note,
-        Outcome, //
+        Outcome,
+        Stop, //
     },
 };
 use std::{
@@ -26,7 +27,9 @@ use std::{
         Path,
         PathBuf, //
     },
-    ptr, thread,
+    ptr,
+    sync::Mutex,
+    thread,
     time::{
         Duration,
         Instant, //
@@ -71,8 +74,29 @@ pub fn debugfs_number(file: &str) -> Outcome<u64> {
         .or_else(|_| failed(format!("{file}: {text}")))
 }
 
+fn sysfs(module: &str) -> PathBuf {
+    Path::new("/sys/module").join(module)
+}
+
 pub fn is_loaded(name: &str) -> bool {
-    Path::new("/sys/module").join(name).exists()
+    sysfs(name).join("initstate").exists()
+}
+
+pub fn is_built_in(name: &str) -> bool {
+    // One without parameters is not in sysfs.
+    let there = match name {
+        GUARD => debugfs("kptr_defer/guard"),
+        _ => sysfs(name),
+    };
+    there.exists() && !is_loaded(name)
+}
+
+/// For what cannot be done with a module that is built in.
+pub fn not_built_in(name: &str) -> Outcome {
+    if is_built_in(name) {
+        return Err(Stop::Skipped(format!("{name} is built into this kernel")));
+    }
+    Ok(())
 }
 
 /// Loads a module that is no file.
@@ -135,11 +159,15 @@ pub fn remove_when_free(name: &str) -> Outcome {
     }
 }
 
-/// A module that is loaded for as long as this lives.
+/// A module that is loaded for as long as this lives, and longer if it is built in.
 pub struct Loaded(&'static str);
 
 impl Loaded {
     pub fn new(name: &'static str, params: &str) -> Outcome<Loaded> {
+        if is_built_in(name) && params.is_empty() {
+            return Ok(Loaded(name));
+        }
+        not_built_in(name)?;
         match insert(&format!("{name}.ko"), params) {
             Ok(()) => Ok(Loaded(name)),
             Err(err) => failed(format!("cannot load {name}.ko {params}: {err}")),
@@ -148,6 +176,7 @@ impl Loaded {
 
     /// The module is this image instead of its file.
     pub fn from_image(name: &'static str, image: &[u8]) -> Outcome<Loaded> {
+        not_built_in(name)?;
         match insert_image(image, "") {
             Ok(()) => Ok(Loaded(name)),
             Err(err) => failed(format!("cannot load a changed {name}.ko: {err}")),
@@ -157,23 +186,39 @@ impl Loaded {
     pub fn unload(self) -> Outcome {
         let name = self.0;
         std::mem::forget(self);
+        if is_built_in(name) {
+            return Ok(());
+        }
         remove_when_free(name)
     }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        if remove_when_free(self.0).is_err() {
+        if !is_built_in(self.0) && remove_when_free(self.0).is_err() {
             note(format!("{} stays loaded", self.0));
         }
     }
 }
 
-/// What the module counts, by name.
+/// Before the test began, when it is built in.
+static COUNTED_BEFORE: Mutex<Option<Stats>> = Mutex::new(None);
+
+/// What the module has counted since the test began, by name.
 pub struct Stats(HashMap<String, u64>);
 
 impl Stats {
     pub fn read() -> Outcome<Stats> {
+        let mut stats = Stats::since_loaded()?;
+        if let Some(Stats(before)) = &*COUNTED_BEFORE.lock().unwrap() {
+            for (name, number) in before {
+                *stats.0.get_mut(name).unwrap() -= number;
+            }
+        }
+        Ok(stats)
+    }
+
+    fn since_loaded() -> Outcome<Stats> {
         let text = fs::read_to_string(debugfs("kptr_defer/stats"))?;
         let number = |line: &str| {
             let (name, value) = line.split_once(' ')?;
@@ -190,7 +235,7 @@ impl Stats {
     }
 }
 
-/// kptr_defer itself, freshly loaded, so that its numbers are those of one test.
+/// kptr_defer itself, freshly loaded or built in.
 pub struct KptrDefer {
     module: Loaded,
     log: Kmsg,
@@ -199,14 +244,23 @@ pub struct KptrDefer {
 impl KptrDefer {
     pub fn load(params: &str) -> Outcome<KptrDefer> {
         let log = Kmsg::from_now_on()?;
-        Ok(KptrDefer {
+        let module = KptrDefer {
             module: Loaded::new("kptr_defer", params)?,
             log,
-        })
+        };
+        *COUNTED_BEFORE.lock().unwrap() = None;
+        if is_built_in("kptr_defer") {
+            let mut before = module.settled()?;
+            // The only one that is no sum.
+            before.0.remove("max_batch");
+            *COUNTED_BEFORE.lock().unwrap() = Some(before);
+        }
+        Ok(module)
     }
 
     /// What the module has said since it was loaded, or since the last call.
     pub fn said(&mut self) -> Outcome<Vec<String>> {
+        not_built_in("kptr_defer")?;
         let lines = self.log.read()?;
         Ok(lines
             .into_iter()
@@ -241,9 +295,12 @@ impl KptrDefer {
         }
     }
 
-    /// Unloads the module and checks its last words.
+    /// Unloads the module and checks its last words, unless it is built in.
     pub fn unload(mut self) -> Outcome {
         let stats = self.settled()?;
+        if is_built_in("kptr_defer") {
+            return Ok(());
+        }
         self.said()?;
         self.module.unload()?;
         let lines = self.log.read()?;
@@ -286,6 +343,9 @@ pub fn prepare() -> Result<(), String> {
         RUST_SAMPLE,
         LIVEPATCH,
     ] {
+        if is_built_in(module) {
+            continue;
+        }
         let path = built(&format!("{module}.ko")).map_err(|err| err.to_string())?;
         if !path.exists() {
             return Err(format!("{} is not built", path.display()));
@@ -328,7 +388,7 @@ fn parameters(module: &str) -> String {
         let value = fs::read_to_string(entry.path()).ok()?;
         Some(format!("{}={}", entry.file_name().to_str()?, value.trim()))
     };
-    fs::read_dir(format!("/sys/module/{module}/parameters"))
+    fs::read_dir(sysfs(module).join("parameters"))
         .into_iter()
         .flatten()
         .flatten()

@@ -14,6 +14,7 @@ use crate::{
     },
     module::{
         debugfs,
+        not_built_in,
         remove,
         KptrDefer,
         Stats, //
@@ -149,6 +150,7 @@ fn unload_refused_to_reader() -> Outcome {
 }
 
 pub fn unload_refused_while(module: &str, in_use: &str) -> Outcome {
+    not_built_in(module)?;
     match remove(module) {
         Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::ResourceBusy) => Ok(()),
         Err(err) => failed(format!("unload was refused, but with: {err}")),

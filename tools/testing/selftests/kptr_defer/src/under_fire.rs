@@ -18,6 +18,7 @@ use crate::{
         Test, //
     },
     module::{
+        not_built_in,
         remove,
         Loaded,
         PATIENCE, //
@@ -119,6 +120,7 @@ fn unloaded(log: &[String]) -> Outcome<(u64, u64)> {
 
 /// Returns what drops that may sleep, and others, came to.
 fn fire_from_c(log: &mut Kmsg, params: &str, fire_params: &str) -> Outcome<[Handed; 2]> {
+    not_built_in("kptr_defer")?;
     let module = Loaded::new("kptr_defer", params)?;
     let fire = Loaded::new(FIRE, fire_params)?;
     send_ipis(VOLLEYS)?;
@@ -144,6 +146,7 @@ fn fire_from_c(log: &mut Kmsg, params: &str, fire_params: &str) -> Outcome<[Hand
 
 /// Returns the number of handles.
 fn fire_from_bpf(log: &mut Kmsg, params: &str) -> Outcome<u64> {
+    not_built_in("kptr_defer")?;
     let module = Loaded::new("kptr_defer", params)?;
     let bpf = Bpf::load("under_fire", &["fire"])?;
     let hook = bpf.program("fire")?.attach()?;

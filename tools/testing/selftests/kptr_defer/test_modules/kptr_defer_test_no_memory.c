@@ -24,7 +24,7 @@ static struct klp_func funcs[] = {
 
 static struct klp_object objs[] = {
 	{
-		.name = "kptr_defer",
+		.name = IS_BUILTIN(CONFIG_KPTR_DEFER) ? NULL : "kptr_defer",
 		.funcs = funcs,
 	},
 	{ }
