@@ -25,6 +25,7 @@ mod acquire;
 mod c_api;
 mod contexts;
 mod defer_when;
+mod failing_memory;
 mod guard;
 mod guard_beside;
 mod guard_load;
@@ -32,6 +33,7 @@ mod guard_races;
 mod hotplug;
 mod kinds;
 mod kinds_verifier;
+mod leaks;
 mod load;
 mod maps;
 mod no_memory;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         hotplug::tests(&sources),
         acquire::tests(),
         no_memory::tests(),
+        failing_memory::tests(),
         defer_when::tests(),
         kinds::tests(&sources),
         kinds_verifier::tests(),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         guard::tests(),
         guard_beside::tests(),
         guard_races::tests(),
+        leaks::tests(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that nobody knows any more. Of all that was allocated since the tests began kmemleak finds an
+//! object that is planted, and no other.
+
+use crate::{
+    check,
+    ktap::{
+        failed,
+        note,
+        Outcome,
+        Stop,
+        Test, //
+    },
+    module::{
+        debugfs,
+        KptrDefer,
+        Loaded, //
+    },
+    nmi::end_of_ipis,
+};
+use std::{
+    fs,
+    io::ErrorKind,
+    thread::sleep,
+    time::Duration, //
+};
+
+const PLANT: &str = "kptr_defer_test_plant";
+
+/// Younger objects are not reported.
+const MIN_AGE: Duration = Duration::from_secs(5);
+
+pub fn tests() -> Vec<Test> {
+    if !debugfs("kmemleak").exists() {
+        return Vec::new();
+    }
+    let since = jiffies();
+    vec![Test::new(
+        "leaks: none since the tests began but a planted one, NMI IPI",
+        move || none_but_planted(since?),
+    )]
+}
+
+fn jiffies() -> Outcome<u64> {
+    match number_after("\njiffies: ", &fs::read_to_string("/proc/timer_list")?) {
+        Some(jiffies) => Ok(jiffies),
+        None => failed("/proc/timer_list has no jiffies"),
+    }
+}
+
+fn number_after(word: &str, text: &str) -> Option<u64> {
+    text.split_once(word)?.1.lines().next()?.trim().parse().ok()
+}
+
+fn unreferenced(since: u64) -> Outcome<Vec<String>> {
+    // An object that has changed since the last time is not reported either.
+    for _ in 0..2 {
+        match fs::write(debugfs("kmemleak"), "scan") {
+            Err(err) if err.kind() == ErrorKind::PermissionDenied => {
+                return Err(Stop::Skipped("kmemleak has been turned off".into()));
+            }
+            scanned => scanned?,
+        }
+    }
+    let text = fs::read_to_string(debugfs("kmemleak"))?;
+    Ok(text
+        .split("unreferenced object ")
+        .filter(|report| number_after(", jiffies ", report).is_some_and(|jiffies| jiffies >= since))
+        .map(str::to_string)
+        .collect())
+}
+
+fn none_but_planted(since: u64) -> Outcome {
+    end_of_ipis()?;
+    let module = KptrDefer::load("")?;
+    let plant = Loaded::new(PLANT, "what=leak planted=1")?;
+    sleep(MIN_AGE + Duration::from_secs(1));
+    let (planted, others): (Vec<_>, Vec<_>) = unreferenced(since)?
+        .into_iter()
+        .partition(|report| report.contains(PLANT));
+    note(planted.concat());
+    check!(others.is_empty(), "unreferenced: {}", others.concat());
+    check!(planted.len() == 1, "the planted one was not found");
+    plant.unload()?;
+    module.unload()
+}
