@@ -24,6 +24,7 @@ use nmi_source::{
 use std::{
     fs,
     hint::spin_loop,
+    sync::OnceLock,
     time::{
         Duration,
         Instant, //
@@ -168,5 +169,12 @@ pub fn storm_until_offline(cpu: u32) -> Outcome {
 }
 
 fn breakpoint() -> nmi_source::Result<u64> {
-    kernel_symbol("__x64_sys_getppid")
+    // Reading all symbols takes the kernel a while.
+    static FOUND: OnceLock<u64> = OnceLock::new();
+
+    if let Some(address) = FOUND.get() {
+        return Ok(*address);
+    }
+    let address = kernel_symbol("__x64_sys_getppid")?;
+    Ok(*FOUND.get_or_init(|| address))
 }
