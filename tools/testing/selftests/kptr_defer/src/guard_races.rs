@@ -44,6 +44,7 @@ use crate::{
     },
     workload::{
         on_cpu,
+        rounds,
         Objects, //
     },
 };
@@ -105,7 +106,7 @@ pub fn tests() -> Vec<Test> {
                 guard.unload()
             },
         ),
-        Test::new("guard_races: 10000 last references, NMI IPI", storm),
+        Test::new("guard_races: a storm of last references, NMI IPI", storm),
         Test::new(
             "guard_races: loaded and unloaded in a storm, hardware breakpoint + NMI IPI",
             reloaded,
@@ -288,15 +289,14 @@ fn last_of_memory_cgroups() -> Outcome<(Seen, Watch)> {
 }
 
 fn storm() -> Outcome {
-    const ROUNDS: u64 = 40;
-
+    let volleys = rounds(40)?;
     // Not x86: nothing to storm with.
     send_ipis(1)?;
     let guard = Guard::load("")?;
     let (bpf, watch) = guard::load(&["put_array", "look_array", "ipi_last"])?;
     let hook = bpf.program("ipi_last")?.attach()?;
     let tasks = slab_objects("task_struct")?;
-    for _ in 0..ROUNDS {
+    for _ in 0..volleys {
         put_last(&bpf, "array", &watch, SLOTS)?;
         eventually("all are given back", || {
             send_ipis(10)?;
@@ -308,10 +308,11 @@ fn storm() -> Outcome {
     end_of_ipis()?;
     let seen = guard.caught_all(&watch)?;
     note(format!("nmi={} last={}", seen.nmi, seen.last()));
-    check!(seen.last() == 2 * ROUNDS * u64::from(SLOTS));
+    check!(seen.last() == 2 * u64::from(volleys * SLOTS));
     if let (Some(before), Some(after)) = (tasks, slab_objects("task_struct")?) {
         note(format!("task_struct in use: {before}, then {after}"));
-        check!(after < before + seen.task.last / 10);
+        // Others come and go meanwhile.
+        check!(after < before + seen.task.last / 10 + 400);
     }
     drop(bpf);
     guard.unload()
@@ -332,8 +333,7 @@ fn slab_objects(name: &str) -> Outcome<Option<u64>> {
 /// Last references are given back all the time, caught or not: those in NMIs that interrupt nothing
 /// that would mind. In other NMIs, on all CPUs, others are.
 fn reloaded() -> Outcome {
-    const RELOADS: u32 = 50;
-
+    let reloads = rounds(50)?;
     not_built_in(GUARD)?;
     send_ipis(1)?;
     let mut log = Kmsg::from_now_on()?;
@@ -346,7 +346,7 @@ fn reloaded() -> Outcome {
     };
     let give_back = |stop: &AtomicBool| hit(&bpf, "perf_last", Duration::from_millis(1), stop);
     let reload = || {
-        for _ in 0..RELOADS {
+        for _ in 0..reloads {
             if given_back()? {
                 put_dying(&bpf, "array", 16)?;
             }
@@ -374,7 +374,7 @@ fn reloaded() -> Outcome {
         seen.call_rcu,
         seen.queue_work
     ));
-    check!(unloads == RELOADS);
+    check!(unloads == reloads);
     check!(caught.last_refs > 0);
     check!(caught.drained == caught.last_refs);
     check!(caught.last_refs + seen.call_rcu + seen.queue_work == seen.last());

@@ -24,9 +24,10 @@ use crate::{
         PATIENCE, //
     },
     nmi::send_ipis,
+    workload::rounds, //
 };
 use std::{
-    env, fs,
+    fs,
     io::ErrorKind,
     ops::AddAssign,
     thread,
@@ -55,22 +56,13 @@ const BPF_EVERY: u32 = 20;
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("under_fire: unload with drops in flight, NMI IPI", || {
-            under_fire(rounds()?)
+            under_fire(rounds(1000)?)
         }),
         Test::new(
             "under_fire: some are missing without kptr_defer_barrier(), NMI IPI",
             without_barrier,
         ),
     ]
-}
-
-fn rounds() -> Outcome<u32> {
-    match env::var("KPTR_DEFER_ROUNDS") {
-        Err(_) => Ok(1000),
-        Ok(rounds) => rounds
-            .parse()
-            .or_else(|_| failed(format!("KPTR_DEFER_ROUNDS={rounds}"))),
-    }
 }
 
 /// What the module has handed over on one lane.

@@ -36,6 +36,21 @@ use std::{
     },
 };
 
+/// How often the longest tests do what they do. With `KPTR_DEFER_ROUNDS=1000` it is `at_most` times,
+/// with less it is in proportion.
+pub fn rounds(at_most: u32) -> Outcome<u32> {
+    const ALL: u32 = 1000;
+
+    let rounds = match env::var("KPTR_DEFER_ROUNDS") {
+        Err(_) => ALL,
+        Ok(rounds) => match rounds.parse() {
+            Ok(rounds @ 1..=ALL) => rounds,
+            _ => return failed(format!("KPTR_DEFER_ROUNDS={rounds} is not 1 to {ALL}")),
+        },
+    };
+    Ok((at_most * rounds / ALL).max(5))
+}
+
 /// Forks children one after the other, on all CPUs in turn. Each calls `task` and exits.
 pub fn fork(children: u32, task: impl Fn()) -> Outcome {
     for child in 0..children {
