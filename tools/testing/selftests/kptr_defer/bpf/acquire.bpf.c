@@ -25,8 +25,7 @@ struct {
 } many_slots SEC(".maps");
 
 /* More handles than there is memory for in NMI on PREEMPT_RT. */
-SEC("perf_event")
-int many(void *ctx)
+static __always_inline int take_many(void)
 {
 	struct task_value *value;
 	u32 key;
@@ -41,3 +40,5 @@ int many(void *ctx)
 	}
 	return 0;
 }
+
+IN_NMI(many, take_many())

@@ -6,6 +6,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <kptr_defer.bpf.h>
+#include "in_nmi.bpf.h"
 
 /* In the objects of the test modules. */
 #ifndef KPTR_DEFER_BUILT_IN

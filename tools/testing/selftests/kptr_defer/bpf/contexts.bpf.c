@@ -29,21 +29,21 @@ static __always_inline int replace_slot_in_nmi(void)
 }
 
 SEC("perf_event")
-int from_perf_event(void *ctx)
+int perf_replace(void *ctx)
 {
 	return replace_slot_in_nmi();
 }
 
-SEC("tp_btf/nmi_handler")
-int BPF_PROG(from_tp_btf, void *handler, s64 delta, int handled)
+SEC("tp_btf/kptr_defer_test_nmi")
+int from_tp_btf(void *ctx)
 {
-	return handled ? replace_slot_in_nmi() : 0;
+	return replace_slot_in_nmi();
 }
 
-SEC("raw_tp/nmi_handler")
-int from_raw_tp(struct bpf_raw_tracepoint_args *ctx)
+SEC("raw_tp/kptr_defer_test_nmi")
+int from_raw_tp(void *ctx)
 {
-	return (int)ctx->args[2] ? replace_slot_in_nmi() : 0;
+	return replace_slot_in_nmi();
 }
 
 SEC("fentry/kptr_defer_test_nmi_point")

@@ -8,6 +8,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "in_nmi.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -373,10 +374,7 @@ SEC("syscall") int look_##map(struct look_args *args)			\
 	return look_at_all(&map, args);					\
 }									\
 									\
-SEC("perf_event") int perf_##map(void *ctx)				\
-{									\
-	return give_back_all(&map, false);					\
-}
+IN_NMI(map, give_back_all(&map, false))
 
 PROGRAMS(array)
 PROGRAMS(percpu_array)
@@ -384,19 +382,19 @@ PROGRAMS(hash)
 PROGRAMS(hash_no_prealloc)
 PROGRAMS(lru_hash)
 
-SEC("tp_btf/nmi_handler")
+SEC("tp_btf/kptr_defer_test_nmi")
 int from_tp_btf(void *ctx)
 {
 	return give_back_all(&array, false);
 }
 
-SEC("raw_tp/nmi_handler")
+SEC("raw_tp/kptr_defer_test_nmi")
 int from_raw_tp(void *ctx)
 {
 	return give_back_all(&array, false);
 }
 
-SEC("tp/nmi/nmi_handler")
+SEC("tp/kptr_defer_test/kptr_defer_test_nmi")
 int from_tp(void *ctx)
 {
 	return give_back_all(&array, false);
@@ -421,11 +419,7 @@ int from_kprobe_multi(void *ctx)
 	return give_back_all(&array, false);
 }
 
-SEC("perf_event")
-int perf_by_dtor(void *ctx)
-{
-	return give_back_all(&array, true);
-}
+IN_NMI(by_dtor, give_back_all(&array, true))
 
 /* One pair, in turn, and only if nobody else holds it any more. */
 static __always_inline int give_back_last(void)
@@ -447,17 +441,7 @@ static __always_inline int give_back_last(void)
 	return 0;
 }
 
-SEC("perf_event")
-int perf_last(void *ctx)
-{
-	return give_back_last();
-}
-
-SEC("tp_btf/nmi_handler")
-int ipi_last(void *ctx)
-{
-	return give_back_last();
-}
+IN_NMI(last, give_back_last())
 
 /* Never the last one. */
 static __always_inline int give_back_current(void)
@@ -469,17 +453,7 @@ static __always_inline int give_back_current(void)
 	return 0;
 }
 
-SEC("perf_event")
-int perf_current(void *ctx)
-{
-	return give_back_current();
-}
-
-SEC("tp_btf/nmi_handler")
-int ipi_current(void *ctx)
-{
-	return give_back_current();
-}
+IN_NMI(current, give_back_current())
 
 /* How two CPUs go on in turn. */
 enum turn {
@@ -489,6 +463,9 @@ enum turn {
 	TAKING,
 	TAKEN,
 };
+
+#define HOLDER 0
+#define USER 1
 
 #define PATIENCE 5000000000ULL
 #define MOST_TURNS (8 << 20)	/* BPF_MAX_LOOPS of the kernel */
@@ -513,14 +490,13 @@ enum turn {
 #define set_turn(what) ((void)__sync_lock_test_and_set(&seen.turn, what))
 
 /* Until the NMI ends, what it has given back stays on this CPU's queue. */
-SEC("perf_event")
-int perf_hold_queue(void *ctx)
+static __always_inline int hold_queue(void)
 {
 	struct pair *pair;
 	u32 slot = 0;
 
 	pair = bpf_map_lookup_elem(&array, &slot);
-	if (!pair || !turn_is(FOUND))
+	if (!pair || !turn_is(FOUND) || bpf_get_smp_processor_id() != HOLDER)
 		return 0;
 	count_run();
 	give_back(pair, false);
@@ -528,6 +504,8 @@ int perf_hold_queue(void *ctx)
 	wait_until(turn_is(USED));
 	return 0;
 }
+
+IN_NMI(hold_queue, hold_queue())
 
 static __always_inline void use_task(struct task_struct *task)
 {
@@ -552,7 +530,7 @@ static __always_inline void use_cgroup(struct cgroup *cgrp)
 }
 
 /* All CPUs at once. */
-SEC("tp_btf/nmi_handler")
+SEC("tp_btf/kptr_defer_test_nmi")
 int ipi_use(void *ctx)
 {
 	struct task_struct *task;
@@ -576,7 +554,7 @@ int ipi_use(void *ctx)
 }
 
 /* Of two maps with the same objects, one CPU empties this one, the next one that. */
-SEC("tp_btf/nmi_handler")
+SEC("tp_btf/kptr_defer_test_nmi")
 int ipi_both(void *ctx)
 {
 	if (bpf_get_smp_processor_id() % 2)
@@ -594,7 +572,7 @@ static __always_inline int use_queued(void)
 	int i;
 
 	pair = bpf_map_lookup_elem(&array, &slot);
-	if (!pair)
+	if (!pair || bpf_get_smp_processor_id() != USER)
 		return 0;
 	task = pair->task;
 	cgrp = pair->cgroup;
@@ -620,15 +598,10 @@ int syscall_use(void *ctx)
 	return 0;
 }
 
-SEC("perf_event")
-int perf_use(void *ctx)
-{
-	return use_queued();
-}
+IN_NMI(use_queued, use_queued())
 
 /* Holds them until the queue is drained, so that it gives back the last ones once more. */
-SEC("perf_event")
-int perf_outlive(void *ctx)
+static __always_inline int outlive(void)
 {
 	struct task_struct *task;
 	struct cgroup *cgrp;
@@ -636,7 +609,7 @@ int perf_outlive(void *ctx)
 	u32 slot = 0;
 
 	pair = bpf_map_lookup_elem(&array, &slot);
-	if (!pair)
+	if (!pair || bpf_get_smp_processor_id() != USER)
 		return 0;
 	task = pair->task;
 	cgrp = pair->cgroup;
@@ -661,6 +634,8 @@ int perf_outlive(void *ctx)
 	return 0;
 }
 
+IN_NMI(outlive, outlive())
+
 static __always_inline struct mem_cgroup *memcg_of(u32 slot)
 {
 	struct cgroup *cgrp;
@@ -673,8 +648,7 @@ static __always_inline struct mem_cgroup *memcg_of(u32 slot)
 	return cgrp ? bpf_get_mem_cgroup(&cgrp->self) : NULL;
 }
 
-SEC("perf_event")
-int perf_memcg(void *ctx)
+static __always_inline int give_back_memcgs(void)
 {
 	struct mem_cgroup *memcg;
 	u32 key;
@@ -687,6 +661,8 @@ int perf_memcg(void *ctx)
 	}
 	return 0;
 }
+
+IN_NMI(memcg, give_back_memcgs())
 
 static __always_inline u64 memory_css(void)
 {
@@ -718,8 +694,7 @@ int BPF_PROG(on_css_killed, struct work_struct *work)
 }
 
 /* Another CPU takes one more meanwhile, and has the last one then. */
-SEC("perf_event")
-int perf_last_memcg(void *ctx)
+static __always_inline int give_back_last_memcg(void)
 {
 	struct mem_cgroup *memcg;
 
@@ -735,6 +710,8 @@ int perf_last_memcg(void *ctx)
 	release_memcg(memcg);
 	return 0;
 }
+
+IN_NMI(last_memcg, give_back_last_memcg())
 
 static __always_inline void watch(struct of_watcher *watcher, struct task_struct *task)
 {

@@ -255,17 +255,7 @@ static __always_inline int replace_##kind##_in_nmi(void)				\
 	return replace_##kind(counted.nmi % SLOTS);					\
 }											\
 											\
-SEC("perf_event")									\
-int perf_##kind(void *ctx)								\
-{											\
-	return replace_##kind##_in_nmi();						\
-}											\
-											\
-SEC("tp_btf/nmi_handler")								\
-int BPF_PROG(ipi_##kind, void *handler, s64 delta, int handled)				\
-{											\
-	return handled ? replace_##kind##_in_nmi() : 0;					\
-}											\
+IN_NMI(kind, replace_##kind##_in_nmi())							\
 											\
 static __always_inline int replace_##kind##_in_race(void)				\
 {											\
@@ -288,25 +278,15 @@ static __always_inline int replace_##kind##_in_race(void)				\
 	return 0;									\
 }											\
 											\
-SEC("perf_event")									\
-int perf_race_##kind(void *ctx)								\
-{											\
-	return replace_##kind##_in_race();						\
-}											\
+IN_NMI(race_##kind, replace_##kind##_in_race())						\
 											\
-SEC("tp_btf/nmi_handler")								\
-int BPF_PROG(ipi_race_##kind, void *handler, s64 delta, int handled)			\
-{											\
-	return handled ? replace_##kind##_in_race() : 0;				\
-}											\
-											\
-SEC("raw_tp/nmi_handler")								\
+SEC("raw_tp/kptr_defer_test_nmi")							\
 int raw_tp_##kind(void *ctx)								\
 {											\
 	return replace_##kind##_in_nmi();						\
 }											\
 											\
-SEC("tp/nmi/nmi_handler")								\
+SEC("tp/kptr_defer_test/kptr_defer_test_nmi")						\
 int tp_##kind(void *ctx)								\
 {											\
 	return replace_##kind##_in_nmi();						\

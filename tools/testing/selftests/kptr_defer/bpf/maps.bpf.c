@@ -50,7 +50,7 @@ static __always_inline void on_fork(void *map, u32 key, struct task_struct *chil
 }
 
 /* Every fourth child takes its element out instead, and deletes it. */
-static __always_inline void on_nmi(void *map, u32 key, bool can_delete)
+static __always_inline int on_nmi(void *map, u32 key, bool can_delete)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_value *value = element(map, key);
@@ -58,15 +58,16 @@ static __always_inline void on_nmi(void *map, u32 key, bool can_delete)
 
 	count_run();
 	if (!value)
-		return;
+		return 0;
 	if (!can_delete || task->pid % 4U) {
 		replace(value, task);
-		return;
+		return 0;
 	}
 	h = bpf_kptr_xchg(&value->task, NULL);
 	if (h)
 		give_back(h);
 	bpf_map_delete_elem(map, &key);
+	return 0;
 }
 
 #define SLOT(pid) ((pid) % SLOTS)
@@ -84,20 +85,7 @@ int BPF_PROG(fork_##map, struct task_struct *parent, struct task_struct *child)	
 	return 0;								\
 }										\
 										\
-SEC("perf_event")								\
-int perf_##map(void *ctx)							\
-{										\
-	on_nmi(&map, key(bpf_get_current_task_btf()->pid), can_delete);		\
-	return 0;								\
-}										\
-										\
-SEC("tp_btf/nmi_handler")							\
-int BPF_PROG(ipi_##map, void *handler, s64 delta, int handled)			\
-{										\
-	if (handled)								\
-		on_nmi(&map, key(bpf_get_current_task_btf()->pid), can_delete);	\
-	return 0;								\
-}
+IN_NMI(map, on_nmi(&map, key(bpf_get_current_task_btf()->pid), can_delete))
 
 PROGRAMS(array, SLOT, false)
 PROGRAMS(percpu_array, SLOT, false)

@@ -33,14 +33,15 @@ int drop_here(void *ctx)
 	return kptr_defer_test_rust_drop();
 }
 
-SEC("perf_event")
-int perf_drop(void *ctx)
+static __always_inline int drop(void)
 {
 	count_run();
 	if (!kptr_defer_test_rust_drop())
 		count(released_in_nmi);
 	return 0;
 }
+
+IN_NMI(drop, drop())
 
 SEC("syscall")
 int no_memory(void *ctx)
@@ -102,8 +103,7 @@ int create_buffers(void *ctx)
 }
 
 /* The odd ones stay in the map. */
-SEC("perf_event")
-int perf_release_buffers(void *ctx)
+static __always_inline int release_buffers(void)
 {
 	struct sample_buffer *buffer;
 	u32 key;
@@ -119,3 +119,5 @@ int perf_release_buffers(void *ctx)
 	}
 	return 0;
 }
+
+IN_NMI(release_buffers, release_buffers())

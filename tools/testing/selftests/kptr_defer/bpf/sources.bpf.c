@@ -4,17 +4,4 @@
 
 char _license[] SEC("license") = "GPL";
 
-SEC("perf_event")
-int perf_count(void *ctx)
-{
-	count_run();
-	return 0;
-}
-
-SEC("tp_btf/nmi_handler")
-int BPF_PROG(ipi_count, void *handler, s64 delta, int handled)
-{
-	if (handled)
-		count_run();
-	return 0;
-}
+IN_NMI(count, (count_run(), 0))

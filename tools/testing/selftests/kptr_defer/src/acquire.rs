@@ -14,9 +14,12 @@ use crate::{
         KptrDefer,
         Stats, //
     },
+    nmi::{
+        one_by_one,
+        OneByOne, //
+    },
     workload,
 };
-use nmi_source::KernelWrites;
 use std::{
     fs,
     thread::sleep,
@@ -65,11 +68,10 @@ fn dead_task() -> Outcome {
 /// kernels the allocator may have it all, then only the numbers are checked.
 fn no_memory() -> Outcome {
     let module = KptrDefer::load("")?;
-    let bpf = Bpf::load("acquire", &["many"])?;
-    let writes = KernelWrites::new()?;
-    let hook = writes.event()?.attach(&bpf.program("many")?)?;
-    writes.hit(1)?;
-    drop(hook);
+    let bpf = Bpf::load("acquire", &[one_by_one("many")])?;
+    let nmis = OneByOne::attach(&bpf, "many")?;
+    nmis.raise()?;
+    drop(nmis);
 
     let counted = bpf.counted()?;
     note(format!(

@@ -22,7 +22,10 @@ use crate::{
         Stats,
         USER, //
     },
-    nmi::cpus,
+    nmi::{
+        cpus,
+        Source, //
+    },
 };
 use libbpf_rs::ProgramInput;
 use nmi_source::{
@@ -33,13 +36,14 @@ use nmi_source::{
 use std::fs;
 
 pub fn tests() -> Vec<Test> {
+    let source = Source::PERF_EVENT.name();
     vec![
         Test::new(
-            "c_api: destructor takes a lock, hardware breakpoint",
+            format!("c_api: destructor takes a lock, {source}"),
             deferred,
         ),
         Test::new(
-            "c_api: it deadlocks when not deferred, hardware breakpoint",
+            format!("c_api: it deadlocks when not deferred, {source}"),
             not_deferred,
         ),
         Test::new(
@@ -47,7 +51,7 @@ pub fn tests() -> Vec<Test> {
             with_interrupts_off,
         ),
         Test::new(
-            "c_api: user module's exit waits for its drops, hardware breakpoint",
+            format!("c_api: user module's exit waits for its drops, {source}"),
             exit_waits,
         ),
     ]
@@ -67,12 +71,17 @@ fn deadlocks() -> Outcome<u64> {
     debugfs_number("kptr_defer_test_user/deadlocks")
 }
 
-/// Runs a program in NMI each time the lock is held.
+/// Runs a program in NMI each time the lock is held, or while it is held for long.
 fn in_nmi_under_lock(bpf: &Bpf, program: &str, rounds: u64) -> Outcome<Counted> {
-    let locked = kernel_symbol("kptr_defer_test_user_locked")?;
     let mut hooks = Vec::new();
     for cpu in 0..cpus() {
-        let event = Event::execute(Scope::Cpu(cpu), locked)?;
+        let event = match Source::PERF_EVENT {
+            Source::Cycles => Event::cycles(Scope::Cpu(cpu), 50_000)?,
+            _ => Event::execute(
+                Scope::Cpu(cpu),
+                kernel_symbol("kptr_defer_test_user_locked")?,
+            )?,
+        };
         hooks.push(event.attach(&bpf.program(program)?)?);
     }
     lock(rounds)?;

@@ -11,19 +11,21 @@ use crate::{
         Test, //
     },
     module::KptrDefer,
-    nmi::send_ipis, //
+    nmi::{
+        send_ipis,
+        Source, //
+    },
 };
-use libbpf_rs::{
-    ProgramInput,
-    ProgramMut, //
-};
-use nmi_source::KernelWrites;
+use libbpf_rs::ProgramInput;
 
 const ROUNDS: u32 = 50;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        Test::new("contexts: perf_event, hardware breakpoint", perf_event),
+        Test::new(
+            format!("contexts: perf_event, {}", Source::PERF_EVENT.name()),
+            perf_event,
+        ),
         Test::new("contexts: syscall, no NMI", syscall),
     ];
     for kind in ["tp_btf", "raw_tp", "fentry", "kprobe"] {
@@ -34,28 +36,29 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn perf_event() -> Outcome {
-    let writes = KernelWrites::new()?;
-    let attach = |program: &ProgramMut<'_>| Ok(writes.event()?.attach(program)?);
-    in_nmi("from_perf_event", attach, || Ok(writes.hit(1)?))
+    let attach = |bpf: &Bpf| Source::PERF_EVENT.attach(bpf, "replace");
+    in_nmi("perf_replace", attach, || {
+        Source::PERF_EVENT.run_into();
+        Ok(())
+    })
 }
 
 fn on_ipi(kind: &str) -> Outcome {
-    // Not x86: no function for the programs to attach to.
-    send_ipis(1)?;
-    let attach = |program: &ProgramMut<'_>| Ok(program.attach()?);
-    in_nmi(&format!("from_{kind}"), attach, || send_ipis(1))
+    let program = format!("from_{kind}");
+    let attach = |bpf: &Bpf| Ok(bpf.program(&program)?.attach()?);
+    in_nmi(&program, attach, || send_ipis(1))
 }
 
 /// In each round a syscall program fills the slot, for `program` to empty in NMI.
 fn in_nmi<Hook>(
     program: &str,
-    attach: impl Fn(&ProgramMut<'_>) -> Outcome<Hook>,
+    attach: impl Fn(&Bpf) -> Outcome<Hook>,
     raise: impl Fn() -> Outcome,
 ) -> Outcome {
     let module = KptrDefer::load("")?;
     let bpf = Bpf::load("contexts", &[program, "from_syscall"])?;
     let syscall = bpf.program("from_syscall")?;
-    let hook = attach(&bpf.program(program)?)?;
+    let hook = attach(&bpf)?;
     for _ in 0..ROUNDS {
         syscall.test_run(ProgramInput::default())?;
         raise()?;

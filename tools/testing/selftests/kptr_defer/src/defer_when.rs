@@ -63,7 +63,6 @@ impl Context {
             Context::IrqsOff => "irqsoff",
             Context::HardIrq => "hardirq",
             Context::Nmi => {
-                // Not x86: no function to attach to.
                 send_ipis(1)?;
                 "send"
             }

@@ -27,7 +27,11 @@ use crate::{
         Loaded,
         GUARD, //
     },
-    nmi::run_on_ipis,
+    nmi::{
+        one_by_one,
+        run_on_ipis,
+        OneByOne, //
+    },
     tracing::Tracing,
     verifier,
     workload::{
@@ -40,10 +44,7 @@ use libbpf_rs::{
     MapCore,
     MapFlags, //
 };
-use nmi_source::{
-    kernel_symbols,
-    KernelWrites, //
-};
+use nmi_source::kernel_symbols;
 use std::{
     fs,
     sync::Mutex, //
@@ -429,18 +430,15 @@ pub fn last_words(line: &str) -> Option<Numbers> {
 
 /// Empties a full map in one NMI.
 pub fn give_back_in_nmi(bpf: &Bpf, program: &str) -> Outcome {
-    let writes = KernelWrites::new()?;
-    let _hook = writes.event()?.attach(&bpf.program(program)?)?;
-    Ok(writes.hit(1)?)
+    OneByOne::attach(bpf, program)?.raise()
 }
 
 /// The negative control: what the kernel does by itself.
 fn not_caught(map: &str) -> Outcome {
     not_built_in(GUARD)?;
-    let (put, look, give_back) = programs(map);
-    let (bpf, watch) = load(&[&put, &look, &give_back])?;
+    let (bpf, watch) = load_for(map)?;
     put_last(&bpf, map, &watch, SLOTS)?;
-    give_back_in_nmi(&bpf, &give_back)?;
+    give_back_in_nmi(&bpf, map)?;
     let seen = watch.seen()?;
     note(format!(
         "last={} call_rcu={} queue_work={}",
@@ -456,20 +454,19 @@ fn not_caught(map: &str) -> Outcome {
     Ok(())
 }
 
-fn programs(map: &str) -> (String, String, String) {
-    (
-        format!("put_{map}"),
-        format!("look_{map}"),
-        format!("perf_{map}"),
-    )
+fn load_for(map: &str) -> Outcome<(Bpf, Watch)> {
+    load(&[
+        &format!("put_{map}"),
+        &format!("look_{map}"),
+        &one_by_one(map),
+    ])
 }
 
 fn caught_from(map: &str) -> Outcome {
     let guard = Guard::load("")?;
-    let (put, look, give_back) = programs(map);
-    let (bpf, watch) = load(&[&put, &look, &give_back])?;
+    let (bpf, watch) = load_for(map)?;
     put_last(&bpf, map, &watch, SLOTS)?;
-    give_back_in_nmi(&bpf, &give_back)?;
+    give_back_in_nmi(&bpf, map)?;
     all_were_last(&guard, &watch)?;
     drop(bpf);
     guard.unload()
@@ -502,14 +499,14 @@ fn of_the_living() -> Outcome {
         "put_array",
         "put_hash",
         "look_hash",
-        "perf_array",
-        "perf_hash",
+        &one_by_one("array"),
+        &one_by_one("hash"),
     ])?;
     let objects = Objects::new(SLOTS)?;
     put(&bpf, "array", &objects)?;
     put(&bpf, "hash", &objects)?;
     let before = look(&bpf, "hash", &watch, 0)?.users;
-    give_back_in_nmi(&bpf, "perf_array")?;
+    give_back_in_nmi(&bpf, "array")?;
     let after = look(&bpf, "hash", &watch, 0)?.users;
     let seen = watch.seen()?;
     note(format!(
@@ -524,7 +521,7 @@ fn of_the_living() -> Outcome {
 
     objects.end()?;
     used_by(&bpf, "hash", &watch, 1)?;
-    give_back_in_nmi(&bpf, "perf_hash")?;
+    give_back_in_nmi(&bpf, "hash")?;
     let seen = guard.caught_all(&watch)?;
     check!(seen.last() == 2 * u64::from(SLOTS));
     drop(bpf);
@@ -550,13 +547,13 @@ fn by_destructor() -> Outcome {
     const DTORS: [&str; 2] = ["bpf_task_release_dtor", "bpf_cgroup_release_dtor"];
 
     let guard = Guard::load("")?;
-    let (bpf, watch) = load(&["put_array", "look_array", "perf_by_dtor"])?;
+    let (bpf, watch) = load(&["put_array", "look_array", &one_by_one("by_dtor")])?;
     let dtors = bpf.map("dtors")?;
     for (kind, address) in (0u32..).zip(kernel_symbols(DTORS)?) {
         dtors.update(&kind.to_ne_bytes(), &address.to_ne_bytes(), MapFlags::ANY)?;
     }
     put_last(&bpf, "array", &watch, SLOTS)?;
-    give_back_in_nmi(&bpf, "perf_by_dtor")?;
+    give_back_in_nmi(&bpf, "by_dtor")?;
     let seen = watch.all_freed()?;
     seen.safe()?;
     check!(seen.last() == 2 * u64::from(SLOTS));
@@ -573,12 +570,12 @@ fn by_destructor() -> Outcome {
 
 fn memory_cgroups() -> Outcome {
     let guard = Guard::load("")?;
-    let (bpf, watch) = load(&["put_array", "look_array", "perf_memcg"])?;
+    let (bpf, watch) = load(&["put_array", "look_array", &one_by_one("memcg")])?;
     let objects = Objects::with_memory(SLOTS)?;
     put(&bpf, "array", &objects)?;
     let parent = objects.parent().clone();
     let dying = parent.dying_memory_cgroups()?;
-    give_back_in_nmi(&bpf, "perf_memcg")?;
+    give_back_in_nmi(&bpf, "memcg")?;
     let seen = watch.seen()?;
     check!(seen.memcg.released == SLOTS.into());
     check!(seen.memcg.last == 0);
@@ -599,10 +596,10 @@ fn says_so_once() -> Outcome {
     check!(lines.len() == 1, "not one line but {lines:?}");
     let tracing = Tracing::new()?;
     tracing.set("events/kptr_defer/guard_last_ref/enable", "1")?;
-    let (bpf, watch) = load(&["put_array", "look_array", "perf_array"])?;
+    let (bpf, watch) = load(&["put_array", "look_array", &one_by_one("array")])?;
     for _ in 0..2 {
         put_last(&bpf, "array", &watch, SLOTS)?;
-        give_back_in_nmi(&bpf, "perf_array")?;
+        give_back_in_nmi(&bpf, "array")?;
     }
     let seen = guard.caught_all(&watch)?;
     lines = guard.said()?;

@@ -32,7 +32,10 @@ use crate::{
         GUARD,
         LIVEPATCH, //
     },
-    nmi::run_on_ipis,
+    nmi::{
+        one_by_one,
+        run_on_ipis, //
+    },
     tracing::Tracing,
 };
 use libbpf_rs::Link;
@@ -183,12 +186,12 @@ impl Drop for Livepatch {
 fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
     // It gives way for good.
     not_built_in(GUARD)?;
-    let (bpf, watch) = load(&["perf_current"])?;
+    let (bpf, watch) = load(&[&one_by_one("current")])?;
     let (mut guard, livepatch);
     if loaded_first == First::Guard {
         guard = Guard::load("")?;
         // Meanwhile calls come by the guard, each once.
-        let give_back = |stop: &AtomicBool| hit(&bpf, "perf_current", Duration::ZERO, stop);
+        let give_back = |stop: &AtomicBool| hit(&bpf, "current", Duration::ZERO, stop);
         livepatch = alongside(give_back, Livepatch::load)?;
     } else {
         livepatch = Livepatch::load()?;

@@ -38,8 +38,10 @@ use crate::{
     nmi::{
         cpus,
         end_of_ipis,
+        one_by_one,
         run_on_ipis,
         send_ipis,
+        OneByOne,
         Source, //
     },
     workload::{
@@ -48,7 +50,6 @@ use crate::{
         Objects, //
     },
 };
-use nmi_source::KernelWrites;
 use std::{
     fs,
     sync::{
@@ -75,11 +76,11 @@ pub fn tests() -> Vec<Test> {
         ),
         Test::new(
             "guard_races: another CPU uses it in NMI, hardware breakpoint",
-            || used_while_queued("perf_use", 2),
+            || used_while_queued("use_queued", 2),
         ),
         Test::new(
             "guard_races: another CPU has the last one after the drain, hardware breakpoint",
-            || used_while_queued("perf_outlive", 4),
+            || used_while_queued("outlive", 4),
         ),
         Test::new(
             "guard_races: all CPUs use the same object, NMI IPI",
@@ -143,10 +144,9 @@ fn storm_of_ipis(stop: &AtomicBool) -> Outcome {
 
 /// Runs the program in NMIs that interrupt nothing that would mind, with a pause after each.
 pub fn hit(bpf: &Bpf, program: &str, pause: Duration, stop: &AtomicBool) -> Outcome {
-    let writes = KernelWrites::new()?;
-    let _hook = writes.event()?.attach(&bpf.program(program)?)?;
+    let nmis = OneByOne::attach(bpf, program)?;
     while !stop.load(Ordering::Relaxed) {
-        writes.hit(1)?;
+        nmis.raise()?;
         thread::sleep(pause);
     }
     Ok(())
@@ -164,28 +164,33 @@ fn needs_two_cpus() -> Outcome {
 fn used_while_queued(program: &str, last: u64) -> Outcome {
     needs_two_cpus()?;
     let guard = Guard::load("")?;
-    let (bpf, watch) = guard::load(&["put_array", "look_array", "perf_hold_queue", program])?;
+    let by_syscall = program.starts_with("syscall");
+    let in_nmi = one_by_one(program);
+    let (bpf, watch) = guard::load(&[
+        "put_array",
+        "look_array",
+        &one_by_one("hold_queue"),
+        if by_syscall { program } else { &in_nmi },
+    ])?;
     for _ in 0..ROUNDS {
         put_last(&bpf, "array", &watch, 1)?;
         // What attaching does could wait for a CPU that is in NMI.
         let both_attached = Barrier::new(2);
         let use_queued = || {
-            if program.starts_with("syscall") {
+            if by_syscall {
                 both_attached.wait();
                 return bpf.call(program, &mut []).map(drop);
             }
-            let writes = KernelWrites::new()?;
-            let _hook = writes.event()?.attach(&bpf.program(program)?)?;
+            let nmis = OneByOne::attach(&bpf, program)?;
             both_attached.wait();
-            Ok(writes.hit(1)?)
+            nmis.raise()
         };
         let hold_queue = || {
-            let writes = KernelWrites::new()?;
-            let _hook = writes.event()?.attach(&bpf.program("perf_hold_queue")?)?;
+            let nmis = OneByOne::attach(&bpf, "hold_queue")?;
             both_attached.wait();
             // It waits for the other CPU here and not in NMI, so that no fault there waits for it.
             eventually("given back and used", || {
-                writes.hit(1)?;
+                nmis.raise()?;
                 Ok(watch.seen()?.turn == USED)
             })
         };
@@ -213,14 +218,14 @@ fn used_while_queued(program: &str, last: u64) -> Outcome {
 /// None of their references is the last, the map has that.
 fn used_by_all() -> Outcome {
     let guard = Guard::load("")?;
-    let (bpf, watch) = guard::load(&["put_array", "look_array", "ipi_use", "perf_array"])?;
+    let (bpf, watch) = guard::load(&["put_array", "look_array", "ipi_use", &one_by_one("array")])?;
     put_last(&bpf, "array", &watch, 1)?;
     for _ in 0..ROUNDS {
         run_on_ipis(&bpf.program("ipi_use")?)?;
     }
     used_by(&bpf, "array", &watch, 1)?;
     check!(guard.sum()?.last_refs == 0);
-    give_back_in_nmi(&bpf, "perf_array")?;
+    give_back_in_nmi(&bpf, "array")?;
     let seen = watch.all_freed()?;
     note(format!("acquired={}", seen.acquired));
     check!(seen.refused == 0 && seen.acquired > 0);
@@ -259,24 +264,23 @@ fn last_two() -> Outcome {
 /// still hands out references. One taken there, in NMI, is the last one soon.
 fn last_of_memory_cgroups() -> Outcome<(Seen, Watch)> {
     needs_two_cpus()?;
-    let (bpf, watch) = guard::load(&["put_array", "on_css_killed", "perf_last_memcg"])?;
+    let (bpf, watch) = guard::load(&["put_array", "on_css_killed", &one_by_one("last_memcg")])?;
     let killed = bpf.program("on_css_killed")?.attach()?;
-    let writes = KernelWrites::new()?;
-    let hook = writes.event()?.attach(&bpf.program("perf_last_memcg")?)?;
+    let nmis = OneByOne::attach(&bpf, "last_memcg")?;
     for round in 0..ROUNDS {
         let objects = Objects::with_memory(1)?;
         put(&bpf, "array", &objects)?;
         let parent = objects.parent().clone();
         objects.end()?;
         eventually("the last reference is given back", || {
-            writes.hit(1)?;
+            nmis.raise()?;
             Ok(watch.seen()?.memcg.last > round)
         })?;
         eventually("the memory cgroup is freed", || {
             Ok(parent.dying_memory_cgroups()? == 0)
         })?;
     }
-    drop((hook, killed, bpf));
+    drop((nmis, killed, bpf));
     let seen = watch.all_freed()?;
     note(format!(
         "last={} queue_work={}",
@@ -290,8 +294,6 @@ fn last_of_memory_cgroups() -> Outcome<(Seen, Watch)> {
 
 fn storm() -> Outcome {
     let volleys = rounds(40)?;
-    // Not x86: nothing to storm with.
-    send_ipis(1)?;
     let guard = Guard::load("")?;
     let (bpf, watch) = guard::load(&["put_array", "look_array", "ipi_last"])?;
     let hook = bpf.program("ipi_last")?.attach()?;
@@ -338,13 +340,13 @@ fn reloaded() -> Outcome {
     send_ipis(1)?;
     let mut log = Kmsg::from_now_on()?;
     let kptr_defer = KptrDefer::load("")?;
-    let (bpf, watch) = guard::load(&["put_array", "perf_last", "ipi_current"])?;
+    let (bpf, watch) = guard::load(&["put_array", &one_by_one("last"), "ipi_current"])?;
     let hook = bpf.program("ipi_current")?.attach()?;
     let given_back = || {
         let seen = watch.seen()?;
         Ok(seen.cgroup.last == seen.cgroup.objects)
     };
-    let give_back = |stop: &AtomicBool| hit(&bpf, "perf_last", Duration::from_millis(1), stop);
+    let give_back = |stop: &AtomicBool| hit(&bpf, "last", Duration::from_millis(1), stop);
     let reload = || {
         for _ in 0..reloads {
             if given_back()? {
@@ -385,11 +387,11 @@ fn reloaded() -> Outcome {
 fn unload_waits() -> Outcome {
     let kptr_defer = KptrDefer::load("budget=1")?;
     let module = Loaded::new(GUARD, "")?;
-    let (bpf, watch) = guard::load(&["put_array", "look_array", "perf_array", "slow_dtor"])?;
+    let (bpf, watch) = guard::load(&["put_array", "look_array", &one_by_one("array"), "slow_dtor"])?;
     put_last(&bpf, "array", &watch, SLOTS)?;
     let slow = bpf.program("slow_dtor")?.attach()?;
     let mut log = Kmsg::from_now_on()?;
-    give_back_in_nmi(&bpf, "perf_array")?;
+    give_back_in_nmi(&bpf, "array")?;
     let waiting = |(_, numbers): &(String, Numbers)| numbers.drained < numbers.last_refs;
     check!(Guard::table()?.iter().any(waiting));
     module.unload()?;

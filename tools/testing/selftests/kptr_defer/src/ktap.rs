@@ -4,7 +4,8 @@
 
 use crate::{
     bpf,
-    kmsg::Kmsg, //
+    kmsg::Kmsg,
+    nmi::Source, //
 };
 use std::{
     fmt::Display,
@@ -68,9 +69,13 @@ pub struct Test {
 }
 
 impl Test {
+    /// The name says what raises the NMIs on x86.
     pub fn new(name: impl Into<String>, run: impl FnOnce() -> Outcome + 'static) -> Test {
+        let name = name.into();
         Test {
-            name: name.into(),
+            name: name
+                .replace("NMI IPI", Source::Ipi.name())
+                .replace("hardware breakpoint", Source::ONE_BY_ONE.name()),
             run: Box::new(run),
         }
     }

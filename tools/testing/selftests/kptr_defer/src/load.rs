@@ -106,8 +106,8 @@ fn drops_of_a_fork(params: &str) -> Outcome<Stats> {
 
 /// One NMI runs three programs here, so it leaves up to three drops at once.
 fn budget_of_one() -> Outcome {
-    Source::Breakpoint.opens()?;
-    let stats = maps::fork_under("budget=1", &[Source::Breakpoint], &maps::KINDS[..3])?;
+    Source::ONE_BY_ONE.opens()?;
+    let stats = maps::fork_under("budget=1", &[Source::ONE_BY_ONE], &maps::KINDS[..3])?;
     let runs = stats.get("workqueue_runs")?;
     note(format!("workqueue_runs={runs}"));
     check!(runs > 0);

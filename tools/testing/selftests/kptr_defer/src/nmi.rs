@@ -19,6 +19,7 @@ use nmi_source::{
     kernel_symbol,
     Attached,
     Event,
+    KernelWrites,
     Scope, //
 };
 use std::{
@@ -35,11 +36,13 @@ use std::{
 pub enum Source {
     /// PMU overflow.
     Cycles,
-    /// Debug register on the entry of a system call that nothing else calls.
+    /// Debug register on the entry of a system call that nothing else calls. x86 only.
     Breakpoint,
-    /// From kptr_defer_test_nmi.ko to all CPUs.
+    /// From kptr_defer_test_nmi.ko to all CPUs: an IPI on x86, elsewhere PMU overflow.
     Ipi,
 }
+
+const X86: bool = cfg!(target_arch = "x86_64");
 
 /// Programs run for as long as these live.
 pub enum Hooks {
@@ -48,14 +51,33 @@ pub enum Hooks {
 }
 
 impl Source {
-    pub const ALL: [Source; 3] = [Source::Cycles, Source::Breakpoint, Source::Ipi];
+    pub const ALL: &[Source] = if X86 {
+        &[Source::Cycles, Source::Breakpoint, Source::Ipi]
+    } else {
+        &[Source::Cycles, Source::Ipi]
+    };
+
+    /// For programs of type perf_event: it interrupts tasks that run into it.
+    pub const PERF_EVENT: Source = if X86 {
+        Source::Breakpoint
+    } else {
+        Source::Cycles
+    };
+
+    /// Of [`OneByOne`].
+    pub const ONE_BY_ONE: Source = if X86 {
+        Source::Breakpoint
+    } else {
+        Source::Ipi
+    };
 
     /// As it stands in the names of the tests.
     pub fn name(self) -> &'static str {
         match self {
             Source::Cycles => "PMU cycles",
             Source::Breakpoint => "hardware breakpoint",
-            Source::Ipi => "NMI IPI",
+            Source::Ipi if X86 => "NMI IPI",
+            Source::Ipi => "PMU cycles of a kernel counter",
         }
     }
 
@@ -128,6 +150,45 @@ impl Source {
     }
 }
 
+/// NMIs of this thread, one each time that it asks for one, for the program
+/// [`one_by_one(name)`](one_by_one).
+pub enum OneByOne {
+    Writes {
+        writes: KernelWrites,
+        _attached: Attached,
+    },
+    Sent {
+        _link: Link,
+    },
+}
+
+impl OneByOne {
+    pub fn attach(bpf: &Bpf, name: &str) -> Outcome<OneByOne> {
+        let program = bpf.program(&one_by_one(name))?;
+        if Source::ONE_BY_ONE == Source::Ipi {
+            return Ok(OneByOne::Sent {
+                _link: program.attach()?,
+            });
+        }
+        let writes = KernelWrites::new()?;
+        Ok(OneByOne::Writes {
+            _attached: writes.event()?.attach(&program)?,
+            writes,
+        })
+    }
+
+    pub fn raise(&self) -> Outcome {
+        match self {
+            OneByOne::Writes { writes, .. } => Ok(writes.hit(1)?),
+            OneByOne::Sent { .. } => send("send_here", 1),
+        }
+    }
+}
+
+pub fn one_by_one(name: &str) -> String {
+    Source::ONE_BY_ONE.program(name)
+}
+
 pub fn cpus() -> u32 {
     // SAFETY: Takes a number and returns one.
     let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
@@ -136,18 +197,21 @@ pub fn cpus() -> u32 {
 
 /// That many rounds of NMI IPIs to all CPUs; returns when they have arrived.
 pub fn send_ipis(rounds: u32) -> Outcome {
-    match fs::write(debugfs("kptr_defer_test_nmi/send"), rounds.to_string()) {
-        Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            Err(Stop::Skipped("NMI IPIs are only implemented on x86".into()))
-        }
+    send("send", rounds)
+}
+
+fn send(file: &str, rounds: u32) -> Outcome {
+    let file = debugfs("kptr_defer_test_nmi").join(file);
+    match fs::write(file, rounds.to_string()) {
+        Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => Err(Stop::Skipped(
+            "no NMI IPIs but on x86, and the PMU does not interrupt in NMI here".into(),
+        )),
         result => Ok(result?),
     }
 }
 
 /// Lets a tracing program run in one round of NMI IPIs; returns when it is done on all CPUs.
 pub fn run_on_ipis(program: &ProgramMut<'_>) -> Outcome {
-    // Not x86: no function for some of them to attach to.
-    send_ipis(1)?;
     let hook = program.attach()?;
     send_ipis(1)?;
     drop(hook);

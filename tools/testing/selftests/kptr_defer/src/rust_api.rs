@@ -25,7 +25,10 @@ use crate::{
         RUST_SAMPLE,
         RUST_USER, //
     },
-    nmi::Source,
+    nmi::{
+        one_by_one,
+        OneByOne, //
+    },
     workload::{
         on_cpu,
         Parent, //
@@ -83,15 +86,15 @@ fn each_in_nmi(
     rounds: u32,
     before: impl Fn() -> Outcome,
 ) -> Outcome<Counted> {
-    let hooks = Source::Breakpoint.attach(bpf, program)?;
+    let nmis = OneByOne::attach(bpf, program)?;
     on_cpu(0, || {
         for _ in 0..rounds {
             before()?;
-            Source::Breakpoint.run_into();
+            nmis.raise()?;
         }
         Ok(())
     })?;
-    drop(hooks);
+    drop(nmis);
     let counted = bpf.counted()?;
     check!(counted.nmi == rounds.into() && counted.not_nmi == 0);
     Ok(counted)
@@ -128,7 +131,12 @@ fn in_nmi() -> Outcome {
     let user = Loaded::new(RUST_USER, "")?;
     let bpf = Bpf::load(
         "rust_api",
-        &["prepare", "perf_drop", "references", "on_mutex_lock"],
+        &[
+            "prepare",
+            &one_by_one("drop"),
+            "references",
+            "on_mutex_lock",
+        ],
     )?;
     let references = || bpf.call("references", &mut []);
     let watch = bpf.program("on_mutex_lock")?.attach()?;
@@ -190,7 +198,7 @@ fn in_process() -> Outcome {
 fn bare() -> Outcome {
     let module = KptrDefer::load("")?;
     let user = Loaded::new(RUST_USER, "")?;
-    let bpf = Bpf::load("rust_api", &["prepare_bare", "perf_drop", "on_mutex_lock"])?;
+    let bpf = Bpf::load("rust_api", &["prepare_bare", &one_by_one("drop"), "on_mutex_lock"])?;
     let watch = bpf.program("on_mutex_lock")?.attach()?;
     each_in_nmi(&bpf, "drop", 1, || call(&bpf, "prepare_bare"))?;
     drop(watch);
@@ -224,7 +232,11 @@ fn sample() -> Outcome {
     let sample = Loaded::new(RUST_SAMPLE, "")?;
     let bpf = Bpf::load(
         "rust_api",
-        &["create_buffers", "perf_release_buffers", "on_mutex_lock"],
+        &[
+            "create_buffers",
+            &one_by_one("release_buffers"),
+            "on_mutex_lock",
+        ],
     )?;
     call(&bpf, "create_buffers")?;
     check!(bpf.counted()?.acquired == BUFFERS);

@@ -17,20 +17,19 @@ use crate::{
 };
 
 pub fn tests() -> Vec<Test> {
-    Source::ALL
-        .map(|source| {
-            Test::new(format!("sources: {}", source.name()), move || {
-                let nmi = raises_nmis(source)?;
-                note(format!("nmi={nmi}"));
-                Ok(())
-            })
+    let test = |source: Source| {
+        Test::new(format!("sources: {}", source.name()), move || {
+            let nmi = raises_nmis(source)?;
+            note(format!("nmi={nmi}"));
+            Ok(())
         })
-        .into()
+    };
+    Source::ALL.iter().copied().map(test).collect()
 }
 
 pub fn that_raise_nmis() -> Vec<Source> {
     let raises_nmis = |source: &Source| raises_nmis(*source).is_ok();
-    Source::ALL.into_iter().filter(raises_nmis).collect()
+    Source::ALL.iter().copied().filter(raises_nmis).collect()
 }
 
 /// How often the program ran.

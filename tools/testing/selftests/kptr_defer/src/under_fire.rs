@@ -177,6 +177,7 @@ fn unload_at_once(module: Loaded) -> Outcome {
 }
 
 fn under_fire(rounds: u32) -> Outcome {
+    send_ipis(1)?;
     let _settings = in_a_hurry()?;
     let mut log = Kmsg::from_now_on()?;
     let (mut from_c, mut from_bpf) = ([Handed::default(); 2], 0);
@@ -229,6 +230,7 @@ fn under_fire(rounds: u32) -> Outcome {
 
 /// The negative control: the module looks without waiting, and only then waits.
 fn without_barrier() -> Outcome {
+    send_ipis(1)?;
     let mut log = Kmsg::from_now_on()?;
     let mut sums = [Handed::default(); 2];
     for _ in 0..20 {

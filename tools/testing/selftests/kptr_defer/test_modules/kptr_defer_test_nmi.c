@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A source of NMIs that needs no PMU: write "<rounds>" to
- * <debugfs>/kptr_defer_test_nmi/send, and that many times every CPU gets one.
- * Programs on tp_btf/nmi_handler, and whatever attaches to
+ * A source of NMIs: write "<rounds>" to <debugfs>/kptr_defer_test_nmi/send, and
+ * that many times every CPU gets one, or to send_here, and the CPU does that one is
+ * on. On x86 they are IPIs, elsewhere they come from counters of the PMU. Programs
+ * on the tracepoint kptr_defer_test_nmi, and whatever attaches to
  * kptr_defer_test_nmi_point(), run in each.
  *
  * Writing "<rounds>" to process, irqsoff or hardirq calls kptr_defer_test_point()
@@ -20,6 +21,7 @@
 #include <linux/irqflags.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 
@@ -29,6 +31,9 @@
 #endif
 
 #include "kptr_defer_test_nmi.h"
+
+#define CREATE_TRACE_POINTS
+#include "kptr_defer_test_nmi_trace.h"
 
 __bpf_kfunc_start_defs();
 
@@ -65,6 +70,26 @@ static const struct btf_kfunc_id_set kfunc_set = {
 	.set = &kfuncs,
 };
 
+static void (*called_in_nmi)(void);
+
+static noinline void kptr_defer_test_nmi_point(void)
+{
+	barrier();
+}
+
+static void in_our_nmi(void)
+{
+	void (*function)(void);
+
+	trace_kptr_defer_test_nmi(raw_smp_processor_id());
+	kptr_defer_test_nmi_point();
+	function = READ_ONCE(called_in_nmi);
+	if (function)
+		function();
+}
+
+static const int patience_us = 5 * USEC_PER_SEC;
+
 #ifdef CONFIG_X86_LOCAL_APIC
 
 #define HANDLER_NAME "kptr_defer_test_nmi"
@@ -75,30 +100,18 @@ static struct cpumask awaited;
 /* While it storms all NMIs are taken for ours: they are more than are awaited. */
 static bool storming;
 
-static void (*called_in_nmi)(void);
-
-static noinline void kptr_defer_test_nmi_point(void)
-{
-	barrier();
-}
-
 static int handle_nmi(unsigned int type, struct pt_regs *regs)
 {
-	void (*function)(void);
-
 	if (!cpumask_test_and_clear_cpu(raw_smp_processor_id(), &awaited) &&
 	    !READ_ONCE(storming))
 		return NMI_DONE;
-	kptr_defer_test_nmi_point();
-	function = READ_ONCE(called_in_nmi);
-	if (function)
-		function();
+	in_our_nmi();
 	return NMI_HANDLED;
 }
 
 static int send_to_all(void)
 {
-	int patience = 5 * USEC_PER_SEC;
+	int patience = patience_us;
 
 	cpus_read_lock();
 	cpumask_copy(&awaited, cpu_online_mask);
@@ -109,13 +122,15 @@ static int send_to_all(void)
 	return patience < 0 ? -ETIMEDOUT : 0;
 }
 
-/* To one CPU until it is offline; the last ones may arrive or not. */
-static int storm(u64 cpu)
+/* Hardware breakpoints are there for that. */
+static int send_here(void)
 {
-	unsigned long end = jiffies + 10 * HZ;
+	return -EOPNOTSUPP;
+}
 
-	if (cpu >= nr_cpu_ids)
-		return -EINVAL;
+/* The last ones may arrive or not. */
+static void storm_on(unsigned int cpu, unsigned long end)
+{
 	WRITE_ONCE(storming, true);
 	while (cpu_online(cpu) && time_before(jiffies, end)) {
 		__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
@@ -123,7 +138,6 @@ static int storm(u64 cpu)
 	}
 	msleep(20);
 	WRITE_ONCE(storming, false);
-	return cpu_online(cpu) ? -ETIMEDOUT : 0;
 }
 
 static int start_source(void)
@@ -136,23 +150,97 @@ static void stop_source(void)
 	unregister_nmi_handler(NMI_LOCAL, HANDLER_NAME);
 }
 
-int kptr_defer_test_nmi_call(void (*function)(void))
+#else
+
+/* Interrupts one CPU again and again: the first time is for us. */
+struct counter {
+	struct perf_event *event;
+	bool storms;
+	bool has_fired;
+	bool fires_outside_nmi;
+};
+
+static void on_overflow(struct perf_event *event, struct perf_sample_data *data,
+			struct pt_regs *regs)
 {
-	WRITE_ONCE(called_in_nmi, function);
-	/* A CPU that gets this one has left those before. */
-	return kptr_defer_test_nmi_send();
+	struct counter *counter = event->overflow_handler_context;
+
+	if (!in_nmi())
+		counter->fires_outside_nmi = true;
+	else if (!counter->has_fired || counter->storms)
+		in_our_nmi();
+	WRITE_ONCE(counter->has_fired, true);
 }
 
-#else
+static int start(struct counter *counter, unsigned int cpu, bool storms)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_CPU_CYCLES,
+		.size = sizeof(attr),
+		.sample_period = 50000,
+		.pinned = true,
+	};
+
+	*counter = (struct counter){ .storms = storms };
+	counter->event = perf_event_create_kernel_counter(&attr, cpu, NULL, on_overflow, counter);
+	if (!IS_ERR(counter->event))
+		return 0;
+	return PTR_ERR(counter->event) == -ENOENT ? -EOPNOTSUPP : PTR_ERR(counter->event);
+}
+
+static int stop_after_first(struct counter *counter)
+{
+	int patience = patience_us;
+
+	while (!READ_ONCE(counter->has_fired) && patience--)
+		udelay(1);
+	/* Waits for its handler. */
+	perf_event_release_kernel(counter->event);
+	if (counter->fires_outside_nmi)
+		return -EOPNOTSUPP;
+	return patience < 0 ? -ETIMEDOUT : 0;
+}
+
+static DEFINE_PER_CPU(struct counter, counters);
 
 static int send_to_all(void)
 {
-	return -EOPNOTSUPP;
+	static struct cpumask started;
+	unsigned int cpu;
+	int err = 0;
+
+	cpumask_clear(&started);
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		err = start(per_cpu_ptr(&counters, cpu), cpu, false);
+		if (err)
+			break;
+		cpumask_set_cpu(cpu, &started);
+	}
+	for_each_cpu(cpu, &started)
+		err = stop_after_first(per_cpu_ptr(&counters, cpu)) ?: err;
+	cpus_read_unlock();
+	return err;
 }
 
-static int storm(u64 cpu)
+static int send_here(void)
 {
-	return -EOPNOTSUPP;
+	struct counter counter;
+
+	return start(&counter, raw_smp_processor_id(), false) ?: stop_after_first(&counter);
+}
+
+/* Until perf takes its counters away from a CPU that goes offline. */
+static void storm_on(unsigned int cpu, unsigned long end)
+{
+	struct counter counter;
+
+	if (start(&counter, cpu, true))
+		return;
+	while (cpu_online(cpu) && time_before(jiffies, end))
+		msleep(20);
+	perf_event_release_kernel(counter.event);
 }
 
 static int start_source(void)
@@ -164,14 +252,7 @@ static void stop_source(void)
 {
 }
 
-int kptr_defer_test_nmi_call(void (*function)(void))
-{
-	return -EOPNOTSUPP;
-}
-
 #endif
-
-EXPORT_SYMBOL_GPL(kptr_defer_test_nmi_call);
 
 int kptr_defer_test_nmi_send(void)
 {
@@ -181,6 +262,14 @@ int kptr_defer_test_nmi_send(void)
 	return send_to_all();
 }
 EXPORT_SYMBOL_GPL(kptr_defer_test_nmi_send);
+
+int kptr_defer_test_nmi_call(void (*function)(void))
+{
+	WRITE_ONCE(called_in_nmi, function);
+	/* A CPU that gets this one has left those before. */
+	return kptr_defer_test_nmi_send();
+}
+EXPORT_SYMBOL_GPL(kptr_defer_test_nmi_call);
 
 static int send_set(void *data, u64 rounds)
 {
@@ -193,6 +282,16 @@ static int send_set(void *data, u64 rounds)
 	return err;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(send_fops, NULL, send_set, "%llu\n");
+
+static int send_here_set(void *data, u64 rounds)
+{
+	int err = 0;
+
+	while (rounds-- && !err)
+		err = send_here();
+	return err;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(send_here_fops, NULL, send_here_set, "%llu\n");
 
 static noinline void kptr_defer_test_point(void)
 {
@@ -235,9 +334,13 @@ static int hardirq_set(void *data, u64 rounds)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(hardirq_fops, NULL, hardirq_set, "%llu\n");
 
+/* To one CPU until it is offline. */
 static int storm_set(void *data, u64 cpu)
 {
-	return storm(cpu);
+	if (cpu >= nr_cpu_ids)
+		return -EINVAL;
+	storm_on(cpu, jiffies + 10 * HZ);
+	return cpu_online(cpu) ? -ETIMEDOUT : 0;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(storm_fops, NULL, storm_set, "%llu\n");
 
@@ -255,6 +358,7 @@ static int __init test_nmi_init(void)
 		return err;
 	dir = debugfs_create_dir("kptr_defer_test_nmi", NULL);
 	debugfs_create_file_unsafe("send", 0200, dir, NULL, &send_fops);
+	debugfs_create_file_unsafe("send_here", 0200, dir, NULL, &send_here_fops);
 	debugfs_create_file_unsafe("storm", 0200, dir, NULL, &storm_fops);
 	debugfs_create_file_unsafe("process", 0200, dir, NULL, &process_fops);
 	debugfs_create_file_unsafe("irqsoff", 0200, dir, NULL, &irqsoff_fops);

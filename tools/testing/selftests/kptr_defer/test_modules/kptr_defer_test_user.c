@@ -2,8 +2,8 @@
 /*
  * A user of kptr_defer's C API: a kptr type of its own whose destructor takes a
  * lock. Writing "<rounds>" to <debugfs>/kptr_defer_test_user/lock takes that
- * lock as often and calls kptr_defer_test_user_locked() under it, for an NMI to
- * land in. Giving back an object there deadlocks, unless the drop is deferred.
+ * lock as often, calls kptr_defer_test_user_locked() under it and holds it for a
+ * while, for an NMI to land in. Giving back an object there deadlocks, unless the drop is deferred.
  * With inline_drop=1 it is not; the destructor only tries the lock, and counts.
  */
 
@@ -105,6 +105,7 @@ static int lock_set(void *data, u64 rounds)
 		raw_spin_lock_irqsave(&lock, flags);
 		this_cpu_write(holds_lock, true);
 		kptr_defer_test_user_locked();
+		udelay(100);
 		this_cpu_write(holds_lock, false);
 		raw_spin_unlock_irqrestore(&lock, flags);
 		cond_resched();
