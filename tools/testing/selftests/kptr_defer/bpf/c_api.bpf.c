@@ -10,6 +10,7 @@ struct kptr_defer_test_obj {
 
 extern struct kptr_defer_test_obj *kptr_defer_test_obj_acquire(void) __ksym;
 extern void kptr_defer_test_obj_release(struct kptr_defer_test_obj *obj) __ksym;
+extern bool kptr_defer_test_in_hardirq(void) __ksym;
 
 struct obj_value {
 	struct kptr_defer_test_obj __kptr *obj;
@@ -83,5 +84,16 @@ int empty(void *ctx)
 	count_run();
 	bpf_for(key, 0, SLOTS)
 		exchange(key, NULL);
+	return 0;
+}
+
+SEC("fentry/kptr_defer_test_obj_free")
+int on_free(void *ctx)
+{
+	count(freed);
+	if (kptr_defer_test_in_hardirq())
+		count(freed_in_hardirq);
+	else if (in_kworker())
+		count(freed_in_kworker);
 	return 0;
 }

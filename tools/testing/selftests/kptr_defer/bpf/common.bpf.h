@@ -35,6 +35,7 @@ struct counted {
 	__u64 put_in_nmi;	/* any function that nobody should call there */
 	__u64 ended_in_kworker;	/* address spaces: they are taken apart */
 	__u64 freed_in_kworker;	/* and then freed */
+	__u64 freed_in_hardirq;
 	__u64 taking;		/* programs that have begun to take handles */
 	__u64 dying_refused;	/* no handle on an object that is being freed */
 };
@@ -43,6 +44,13 @@ struct counted {
 struct counted counted = {};
 
 #define count(what) ((void)__sync_fetch_and_add(&counted.what, 1))
+
+#define PF_WQ_WORKER 0x00000020
+
+static __always_inline bool in_kworker(void)
+{
+	return bpf_get_current_task_btf()->flags & PF_WQ_WORKER;
+}
 
 /* For programs that are there to run in NMI. */
 static __always_inline void count_run(void)

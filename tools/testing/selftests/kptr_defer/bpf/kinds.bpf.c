@@ -15,8 +15,6 @@ extern void bpf_task_release(struct task_struct *p) __ksym;
 extern struct cgroup *bpf_cgroup_ancestor(struct cgroup *cgrp, int level) __ksym;
 extern void bpf_cgroup_release(struct cgroup *cgrp) __ksym;
 
-#define PF_WQ_WORKER 0x00000020
-
 /* What the children of the workload have of their own (src/workload.rs). */
 #define FIRST_UID 20000U
 #define UIDS 10000U
@@ -448,11 +446,6 @@ int BPF_PROG(freed_file, struct file *file)
 {
 	freed(address_of(file));
 	return 0;
-}
-
-static __always_inline bool in_kworker(void)
-{
-	return bpf_get_current_task_btf()->flags & PF_WQ_WORKER;
 }
 
 SEC("fentry/__mmdrop")

@@ -17,13 +17,13 @@ extern void bpf_iter_task_vma_destroy(struct bpf_iter_task_vma *it) __ksym;
 
 #define current() bpf_get_current_task_btf()
 
-/* RCU pointers, and some that are not. */
+/* RCU pointers, and some that are not, whether or not the BTF tells __rcu ones. */
 #define found_task() current()
 #define walked_task() (current()->last_wakee)
 #define found_cgroup() (current()->cgroups->dfl_cgrp)
 #define walked_cgroup() (current()->cgroups->dfl_cgrp->dom_cgrp)
 #define found_cred() bpf_kptr_defer_task_cred(current())
-#define walked_cred() (current()->real_cred)
+#define walked_cred() cred_of(exe_file())
 #define found_file() exe_file()
 #define walked_file() (current()->files->fd_array[0])
 #define found_mm() bpf_kptr_defer_current_mm()
@@ -34,6 +34,11 @@ static __always_inline struct file *exe_file(void)
 	struct mm_struct *mm = found_mm();
 
 	return mm ? mm->exe_file : NULL;
+}
+
+static __always_inline const struct cred *cred_of(struct file *file)
+{
+	return file ? file->f_cred : NULL;
 }
 
 /* Another kind's. */

@@ -66,6 +66,7 @@ pub struct Counted {
     pub put_in_nmi: u64,
     pub ended_in_kworker: u64,
     pub freed_in_kworker: u64,
+    pub freed_in_hardirq: u64,
     pub taking: u64,
     pub dying_refused: u64,
 }

@@ -4,6 +4,7 @@
 //! that its destructor takes.
 
 use crate::{
+    acquire::preempt_rt,
     bpf::{
         Bpf,
         Counted, //
@@ -45,6 +46,10 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             format!("c_api: it deadlocks when not deferred, {source}"),
             not_deferred,
+        ),
+        Test::new(
+            format!("c_api: runs in hard irq, in a kworker on PREEMPT_RT, {source}"),
+            in_hard_irq_or_kworker,
         ),
         Test::new(
             "c_api: defer_when=irqsoff, lock held but no NMI",
@@ -121,6 +126,31 @@ fn not_deferred() -> Outcome {
     check!(deadlocks > 0);
     check!(debugfs_number("kptr_defer_test_user/dropped_in_nmi")? == counted.released_in_nmi);
     check!(module.settled()?.get("deferred")? == 0);
+    drop(bpf);
+    user.unload()?;
+    module.unload()
+}
+
+fn in_hard_irq_or_kworker() -> Outcome {
+    let module = KptrDefer::load("")?;
+    let user = Loaded::new(USER, "")?;
+    let bpf = Bpf::load("c_api", &["fill", "empty", "on_free"])?;
+    let watch = bpf.program("on_free")?.attach()?;
+    bpf.program("fill")?.test_run(ProgramInput::default())?;
+    let released = in_nmi_under_lock(&bpf, "empty", 1)?.released_in_nmi;
+    module.settled()?;
+    drop(watch);
+    let counted = bpf.counted()?;
+    note(format!(
+        "freed={} freed_in_hardirq={} freed_in_kworker={}",
+        counted.freed, counted.freed_in_hardirq, counted.freed_in_kworker
+    ));
+    let in_place = if preempt_rt() {
+        counted.freed_in_kworker
+    } else {
+        counted.freed_in_hardirq
+    };
+    check!(counted.freed == released && in_place == released);
     drop(bpf);
     user.unload()?;
     module.unload()

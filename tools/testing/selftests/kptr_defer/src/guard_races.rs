@@ -387,7 +387,8 @@ fn reloaded() -> Outcome {
 fn unload_waits() -> Outcome {
     let kptr_defer = KptrDefer::load("budget=1")?;
     let module = Loaded::new(GUARD, "")?;
-    let (bpf, watch) = guard::load(&["put_array", "look_array", &one_by_one("array"), "slow_dtor"])?;
+    let (bpf, watch) =
+        guard::load(&["put_array", "look_array", &one_by_one("array"), "slow_dtor"])?;
     put_last(&bpf, "array", &watch, SLOTS)?;
     let slow = bpf.program("slow_dtor")?.attach()?;
     let mut log = Kmsg::from_now_on()?;

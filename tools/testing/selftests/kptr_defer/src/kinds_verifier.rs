@@ -31,7 +31,6 @@ const REJECTED: [(&str, &str); 6] = [
         "released_as_another",
         "expected pointer to STRUCT kptr_defer_",
     ),
-    // A kernel that is built with Clang has BTF type tags: __rcu ones make task->real_cred trusted.
     ("acquired_untrusted", NO_RCU_POINTER),
     ("got_outside_rcu", NEEDS_RCU),
     ("acquired_after_rcu", NO_RCU_POINTER),

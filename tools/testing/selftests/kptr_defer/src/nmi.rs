@@ -65,11 +65,7 @@ impl Source {
     };
 
     /// Of [`OneByOne`].
-    pub const ONE_BY_ONE: Source = if X86 {
-        Source::Breakpoint
-    } else {
-        Source::Ipi
-    };
+    pub const ONE_BY_ONE: Source = if X86 { Source::Breakpoint } else { Source::Ipi };
 
     /// As it stands in the names of the tests.
     pub fn name(self) -> &'static str {

@@ -198,7 +198,10 @@ fn in_process() -> Outcome {
 fn bare() -> Outcome {
     let module = KptrDefer::load("")?;
     let user = Loaded::new(RUST_USER, "")?;
-    let bpf = Bpf::load("rust_api", &["prepare_bare", &one_by_one("drop"), "on_mutex_lock"])?;
+    let bpf = Bpf::load(
+        "rust_api",
+        &["prepare_bare", &one_by_one("drop"), "on_mutex_lock"],
+    )?;
     let watch = bpf.program("on_mutex_lock")?.attach()?;
     each_in_nmi(&bpf, "drop", 1, || call(&bpf, "prepare_bare"))?;
     drop(watch);

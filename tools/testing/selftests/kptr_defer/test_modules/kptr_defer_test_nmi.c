@@ -43,6 +43,11 @@ __bpf_kfunc bool kptr_defer_test_in_nmi(void)
 	return in_nmi();
 }
 
+__bpf_kfunc bool kptr_defer_test_in_hardirq(void)
+{
+	return in_hardirq();
+}
+
 /*
  * Since 7.2 the kernel calls no destructor in NMI, when a map element is deleted
  * there for example. These do.
@@ -61,6 +66,7 @@ __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(kfuncs)
 BTF_ID_FLAGS(func, kptr_defer_test_in_nmi)
+BTF_ID_FLAGS(func, kptr_defer_test_in_hardirq)
 BTF_ID_FLAGS(func, kptr_defer_test_task_dtor, KF_RELEASE)
 BTF_ID_FLAGS(func, kptr_defer_test_cgroup_dtor, KF_RELEASE)
 BTF_KFUNCS_END(kfuncs)

@@ -42,7 +42,7 @@ static DEFINE_PER_CPU(bool, holds_lock);
 
 static atomic_t acquired, deferred, dropped, dropped_in_nmi, deadlocks;
 
-static void obj_free(struct kptr_defer_slot *slot)
+static void kptr_defer_test_obj_free(struct kptr_defer_slot *slot)
 {
 	struct kptr_defer_test_obj *obj = container_of(slot, struct kptr_defer_test_obj, slot);
 	unsigned long flags;
@@ -83,19 +83,22 @@ __bpf_kfunc struct kptr_defer_test_obj *kptr_defer_test_obj_acquire(void)
 __bpf_kfunc void kptr_defer_test_obj_release(struct kptr_defer_test_obj *obj)
 {
 	if (inline_drop)
-		obj_free(&obj->slot);
-	else if (kptr_defer_drop(&obj->slot, obj_free))
+		kptr_defer_test_obj_free(&obj->slot);
+	else if (kptr_defer_drop(&obj->slot, kptr_defer_test_obj_free))
 		atomic_inc(&deferred);
 }
 
 __bpf_kfunc_end_defs();
 
-KPTR_DEFER_DTOR(kptr_defer_test_obj_release_dtor, struct kptr_defer_test_obj, slot, obj_free);
+KPTR_DEFER_DTOR(kptr_defer_test_obj_release_dtor, struct kptr_defer_test_obj, slot,
+		kptr_defer_test_obj_free);
 
 static noinline void kptr_defer_test_user_locked(void)
 {
 	barrier();
 }
+
+static const unsigned int hold_us = 100;
 
 static int lock_set(void *data, u64 rounds)
 {
@@ -105,7 +108,7 @@ static int lock_set(void *data, u64 rounds)
 		raw_spin_lock_irqsave(&lock, flags);
 		this_cpu_write(holds_lock, true);
 		kptr_defer_test_user_locked();
-		udelay(100);
+		udelay(hold_us);
 		this_cpu_write(holds_lock, false);
 		raw_spin_unlock_irqrestore(&lock, flags);
 		cond_resched();
