@@ -196,12 +196,13 @@ pub fn own(kind: Kind, number: u32, task: impl Fn()) -> Outcome<u64> {
         Kind::File => open_file()?,
     };
     let child = Child::new(|| {
-        set_uid(uid)?;
         match kind {
             Kind::Cgroup => enter(&cgroup)?,
             Kind::Mm => check!(self::brk(brk) == brk),
             _ => (),
         }
+        // From here on programs take what it has.
+        set_uid(uid)?;
         task();
         match kind {
             Kind::Task | Kind::Cgroup => Ok(()),
@@ -232,10 +233,12 @@ pub fn is_to_exit() -> bool {
 }
 
 /// Forks a child with two threads. One, on the last CPU, has another object again and again, and ends
-/// the one before; the other one, on the first CPU, calls `task` again and again.
-pub fn change(kind: Kind, task: impl Fn() + Send + 'static) -> Outcome {
+/// the one before; the other one, on the first CPU, calls `task` again and again, longer if it has not
+/// returned true.
+pub fn change(kind: Kind, task: impl Fn() -> bool + Send + 'static) -> Outcome {
     const CALLS: u32 = 1000;
-    const TIME: Duration = Duration::from_secs(2);
+    const LEAST: Duration = Duration::from_secs(2);
+    const MOST: Duration = Duration::from_secs(10);
 
     let parent = Parent::new()?;
     let child = Child::new(|| {
@@ -249,9 +252,9 @@ pub fn change(kind: Kind, task: impl Fn() + Send + 'static) -> Outcome {
         let calls = thread::spawn(move || {
             run_on(0)?;
             let start = Instant::now();
-            let mut called = 0;
-            while called < CALLS || start.elapsed() < TIME {
-                task();
+            let (mut called, mut enough) = (0, false);
+            while start.elapsed() < LEAST || (called < CALLS || !enough) && start.elapsed() < MOST {
+                enough |= task();
                 called += 1;
             }
             Ok(())
