@@ -55,13 +55,25 @@ int references(void *ctx)
 	return bpf_get_current_task_btf()->usage.refs.counter;
 }
 
-/* What drops take that must not run in NMI. */
-SEC("fentry/mutex_lock")
-int on_mutex_lock(void *ctx)
+static __always_inline int count_in_nmi(void)
 {
 	if (kptr_defer_test_in_nmi())
 		count(put_in_nmi);
 	return 0;
+}
+
+/* What drops take that must not run in NMI. */
+SEC("fentry/mutex_lock")
+int on_mutex_lock(void *ctx)
+{
+	return count_in_nmi();
+}
+
+/* The same with lockdep. */
+SEC("fentry/mutex_lock_nested")
+int on_mutex_lock_nested(void *ctx)
+{
+	return count_in_nmi();
 }
 
 struct buffer_value {

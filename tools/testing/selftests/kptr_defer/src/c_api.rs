@@ -18,6 +18,7 @@ use crate::{
     module::{
         debugfs,
         debugfs_number,
+        eventually,
         KptrDefer,
         Loaded,
         Stats,
@@ -81,7 +82,8 @@ fn in_nmi_under_lock(bpf: &Bpf, program: &str, rounds: u64) -> Outcome<Counted> 
     let mut hooks = Vec::new();
     for cpu in 0..cpus() {
         let event = match Source::PERF_EVENT {
-            Source::Cycles => Event::cycles(Scope::Cpu(cpu), 50_000)?,
+            // The timer interrupt restarts it when it was throttled, and is over by then.
+            Source::Cycles => Event::cycles(Scope::Cpu(cpu), 1_000_000)?,
             _ => Event::execute(
                 Scope::Cpu(cpu),
                 kernel_symbol("kptr_defer_test_user_locked")?,
@@ -89,7 +91,10 @@ fn in_nmi_under_lock(bpf: &Bpf, program: &str, rounds: u64) -> Outcome<Counted> 
         };
         hooks.push(event.attach(&bpf.program(program)?)?);
     }
-    lock(rounds)?;
+    eventually("an NMI has come", || {
+        lock(rounds)?;
+        Ok(bpf.counted()?.nmi > 0)
+    })?;
     drop(hooks);
     let counted = bpf.counted()?;
     note(format!(

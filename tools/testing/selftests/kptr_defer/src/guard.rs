@@ -23,6 +23,7 @@ use crate::{
         eventually,
         is_built_in,
         not_built_in,
+        not_under_lockdep,
         KptrDefer,
         Loaded,
         GUARD, //
@@ -435,6 +436,7 @@ pub fn give_back_in_nmi(bpf: &Bpf, program: &str) -> Outcome {
 
 /// The negative control: what the kernel does by itself.
 fn not_caught(map: &str) -> Outcome {
+    not_under_lockdep()?;
     not_built_in(GUARD)?;
     let (bpf, watch) = load_for(map)?;
     put_last(&bpf, map, &watch, SLOTS)?;

@@ -31,6 +31,7 @@ use crate::{
     module::{
         eventually,
         not_built_in,
+        not_under_lockdep,
         KptrDefer,
         Loaded,
         GUARD, //
@@ -93,6 +94,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "guard_races: without it, the last one of a memory cgroup, hardware breakpoint",
             || {
+                not_under_lockdep()?;
                 let seen = last_of_memory_cgroups()?.0;
                 check!(seen.queue_work == seen.memcg.last);
                 Ok(())
@@ -336,6 +338,7 @@ fn slab_objects(name: &str) -> Outcome<Option<u64>> {
 /// that would mind. In other NMIs, on all CPUs, others are.
 fn reloaded() -> Outcome {
     let reloads = rounds(50)?;
+    not_under_lockdep()?;
     not_built_in(GUARD)?;
     send_ipis(1)?;
     let mut log = Kmsg::from_now_on()?;

@@ -99,6 +99,16 @@ pub fn not_built_in(name: &str) -> Outcome {
     Ok(())
 }
 
+/// For what must not run in NMI, and does in a negative control.
+pub fn not_under_lockdep() -> Outcome {
+    if Path::new("/proc/lockdep_chains").exists() {
+        return Err(Stop::Skipped(
+            "lockdep reports what this does without kptr_defer, and nothing after that".into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Loads a module that is no file.
 pub fn insert_image(image: &[u8], params: &str) -> io::Result<()> {
     let params = CString::new(params)?;
