@@ -128,7 +128,7 @@ static __always_inline u32 time_for_the_leader(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	return task->pid == task->tgid ? 0 : 2000;
+	return task->pid == task->tgid ? 0 : 10000;
 }
 
 /* Odd, so that the slots that one of two CPUs uses do not split by parity. */

@@ -105,12 +105,15 @@ static int lock_set(void *data, u64 rounds)
 	unsigned long flags;
 
 	while (rounds--) {
-		raw_spin_lock_irqsave(&lock, flags);
+		/* Before it does and after it did, too, so that no NMI can come between. */
+		local_irq_save(flags);
 		this_cpu_write(holds_lock, true);
+		raw_spin_lock(&lock);
 		kptr_defer_test_user_locked();
 		udelay(hold_us);
+		raw_spin_unlock(&lock);
 		this_cpu_write(holds_lock, false);
-		raw_spin_unlock_irqrestore(&lock, flags);
+		local_irq_restore(flags);
 		cond_resched();
 	}
 	return 0;
