@@ -50,15 +50,16 @@ static void kptr_defer_test_obj_free(struct kptr_defer_slot *slot)
 	if (in_nmi())
 		atomic_inc(&dropped_in_nmi);
 	local_irq_save(flags);
-	if (raw_spin_trylock(&lock)) {
-		raw_spin_unlock(&lock);
-	} else if (this_cpu_read(holds_lock)) {
-		/* Who holds it is what we interrupted: it cannot go on. */
-		atomic_inc(&deadlocks);
-	} else {
-		raw_spin_lock(&lock);
-		raw_spin_unlock(&lock);
+	while (!raw_spin_trylock(&lock)) {
+		if (this_cpu_read(holds_lock)) {
+			/* Who holds it is what we interrupted: it cannot go on. */
+			atomic_inc(&deadlocks);
+			goto not_locked;
+		}
+		cpu_relax();
 	}
+	raw_spin_unlock(&lock);
+not_locked:
 	local_irq_restore(flags);
 	mdelay(drop_ms);
 	atomic_inc(&dropped);
