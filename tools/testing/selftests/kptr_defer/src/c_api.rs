@@ -79,6 +79,8 @@ fn deadlocks() -> Outcome<u64> {
 
 /// Runs a program in NMI each time the lock is held, or while it is held for long.
 fn in_nmi_under_lock(bpf: &Bpf, program: &str, rounds: u64) -> Outcome<Counted> {
+    // Where these are no IPIs, they are from the PMU, too: does it interrupt in NMI?
+    Source::Ipi.opens()?;
     let mut hooks = Vec::new();
     for cpu in 0..cpus() {
         let event = match Source::PERF_EVENT {

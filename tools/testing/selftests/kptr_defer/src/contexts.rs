@@ -36,6 +36,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn perf_event() -> Outcome {
+    // Where these are no IPIs, they are from the PMU, too: does it interrupt in NMI?
+    Source::Ipi.opens()?;
     let attach = |bpf: &Bpf| Source::PERF_EVENT.attach(bpf, "replace");
     in_nmi("perf_replace", attach, || {
         Source::PERF_EVENT.run_into();

@@ -23,7 +23,10 @@ use crate::{
         Loaded,
         PATIENCE, //
     },
-    nmi::send_ipis,
+    nmi::{
+        cpus,
+        send_ipis, //
+    },
     workload::rounds, //
 };
 use std::{
@@ -221,10 +224,10 @@ fn under_fire(rounds: u32) -> Outcome {
         "{of_bpf} rounds of BPF, {} ms each: handles={from_bpf}",
         each(took[1], of_bpf)
     ));
-    for lane in from_c {
-        check!(lane.in_flight > 0);
-        check!(lane.missing == 0);
-    }
+    check!(sleepable.missing == 0 && ordinary.missing == 0);
+    check!(sleepable.in_flight > 0);
+    // A single CPU may be done with them before it comes to the exit.
+    check!(ordinary.in_flight > 0 || cpus() == 1);
     Ok(())
 }
 
@@ -245,7 +248,7 @@ fn without_barrier() -> Outcome {
         sleepable.missing, ordinary.missing
     ));
     check!(sleepable.missing > 0);
-    check!(ordinary.missing > 0);
+    check!(ordinary.missing > 0 || cpus() == 1);
     Ok(())
 }
 
