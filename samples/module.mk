@@ -12,9 +12,10 @@ release := $(shell cat $(KDIR)/include/config/kernel.release)
 KPTR_DEFER_BUILD ?= $(CURDIR)/../../build/$(release)/module
 MO ?= $(CURDIR)/../../build/$(release)/sample_$(notdir $(CURDIR))
 
+# O= of a kselftest's make is the kselftest's.
 modules clean:
 	mkdir -p $(MO)
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(abspath $(MO)) \
+	$(MAKE) -C $(KDIR) $(if $(O),O=$(KDIR)) M=$(CURDIR) MO=$(abspath $(MO)) \
 		KBUILD_EXTRA_SYMBOLS=$(wildcard $(abspath $(KPTR_DEFER_BUILD))/Module.symvers) $@
 
 .PHONY: modules clean
