@@ -14,9 +14,11 @@ use crate::{
     },
     module::{
         eventually,
+        not_built_in,
         KptrDefer,
         Loaded,
-        Stats, //
+        Stats,
+        GUARD, //
     },
     nmi::run_on_ipis,
 };
@@ -47,6 +49,8 @@ impl NoMemory {
         if !Path::new("/sys/kernel/livepatch").exists() {
             return Err(Stop::Skipped("a kernel without livepatches".into()));
         }
+        // It gives way to a livepatch for good.
+        not_built_in(GUARD)?;
         let no_memory = NoMemory {
             _module: Loaded::new(NO_MEMORY, "")?,
         };

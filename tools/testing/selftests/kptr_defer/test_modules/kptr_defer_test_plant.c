@@ -25,14 +25,18 @@ module_param(planted, bool, 0400);
 MODULE_PARM_DESC(planted, "make it");
 
 struct object {
+	char mark[8];			/* that kmemleak shows */
 	struct kptr_defer_slot slot;
 	struct rcu_head rcu;
 };
 
-/* Where kmemleak says that it is from. */
 static noinline struct object *new_object(void)
 {
-	return kzalloc_obj(struct object);
+	struct object *object = kzalloc_obj(struct object);
+
+	if (object)
+		strscpy(object->mark, "planted");
+	return object;
 }
 
 static struct object *to_object(struct kptr_defer_slot *slot)
@@ -69,12 +73,16 @@ static void drop_after_free(struct kptr_defer_slot *slot)
 	kptr_defer_drop(slot, planted ? do_nothing : free_object);
 }
 
-/* In a way in which kmemleak does not find it. */
-static unsigned long leaked;
+/*
+ * In a way in which kmemleak does not find them. Several, because it takes for a
+ * reference what a stack still has of the last one.
+ */
+static unsigned long leaked[16];
+static unsigned int nr_leaked;
 
 static void forget(struct kptr_defer_slot *slot)
 {
-	leaked = ~(unsigned long)to_object(slot);
+	leaked[nr_leaked++] = ~(unsigned long)to_object(slot);
 }
 
 static void leak(struct kptr_defer_slot *slot)
@@ -204,17 +212,37 @@ static int make_mistake(void)
 	return err;
 }
 
+/* SLUB's arrays of free objects still have the allocated ones, too, until others come there. */
+static int use_free_objects(void)
+{
+	static struct object *others[512];
+	int i, err = 0;
+
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		others[i] = new_object();
+		if (!others[i])
+			err = -ENOMEM;
+	}
+	for (i = 0; i < ARRAY_SIZE(others); i++)
+		kfree(others[i]);
+	memset(others, 0, sizeof(others));
+	return err;
+}
+
 static int __init test_plant_init(void)
 {
-	int i;
+	int i, times, err = 0;
 
 	for (i = 0; i < ARRAY_SIZE(mistakes); i++) {
-		if (!strcmp(what, mistakes[i].what)) {
+		if (!strcmp(what, mistakes[i].what))
 			give_back = mistakes[i].give_back;
-			return make_mistake();
-		}
 	}
-	return -EINVAL;
+	if (!give_back)
+		return -EINVAL;
+	times = give_back == leak ? ARRAY_SIZE(leaked) : 1;
+	while (times-- && !err)
+		err = make_mistake();
+	return err ?: use_free_objects();
 }
 module_init(test_plant_init);
 
@@ -226,8 +254,8 @@ static void __exit test_plant_exit(void)
 	rcu_barrier();
 	llist_for_each_safe(node, next, __llist_del_all(&dropped))
 		free_object(container_of(node, struct kptr_defer_slot, node));
-	if (leaked)
-		kfree((void *)~leaked);
+	while (nr_leaked)
+		kfree((void *)~leaked[--nr_leaked]);
 }
 module_exit(test_plant_exit);
 
