@@ -64,21 +64,41 @@ struct KptrDefer {
     _stats: StatsFile,
 }
 
+/// Kernel code that was built with it may call the C API whatever became of this: it has to start.
+const BUILT_IN: bool = cfg!(not(MODULE));
+
+/// What else has failed has said so. Only a module can be given up for that.
+fn unless_built_in<T>(result: Result<T>, otherwise: T) -> Result<T> {
+    result.or_else(|err| if BUILT_IN { Ok(otherwise) } else { Err(err) })
+}
+
+fn budget_from_param() -> Result<u32> {
+    // A reference before Linux 7.3, a value since.
+    let budget = u32::clone(&module_parameters::budget.value());
+    if budget == 0 {
+        pr_err!("budget=0: a hard interrupt has to do one drop at least\n");
+        return Err(EINVAL);
+    }
+    Ok(budget)
+}
+
+fn start(when: DeferWhen, budget: u32) -> Result<(Arc<Alive<Engine>>, Alive<Reserve>)> {
+    let engine = Arc::new(ENGINE.init(Engine::new(when, budget))?, GFP_KERNEL)?;
+    let reserve = RESERVE.init(Reserve::new(engine.clone()))?;
+    Ok((engine, reserve))
+}
+
 impl kernel::Module for KptrDefer {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let when = DeferWhen::from_param()?;
-        // A reference before Linux 7.3, a value since.
-        let budget = u32::clone(&module_parameters::budget.value());
-        if budget == 0 {
-            pr_err!("budget=0: a hard interrupt has to do one drop at least\n");
-            return Err(EINVAL);
-        }
-
-        let engine = Arc::new(ENGINE.init(Engine::new(when, budget))?, GFP_KERNEL)?;
-        let reserve = RESERVE.init(Reserve::new(engine.clone()))?;
+        let when = unless_built_in(DeferWhen::from_param(), DeferWhen::Nmi)?;
+        let budget = unless_built_in(budget_from_param(), 1)?;
+        let (engine, reserve) = match start(when, budget) {
+            Err(err) if BUILT_IN => panic!("kptr_defer: no memory: {err:?}"),
+            started => started?,
+        };
         // The last that can fail: what has been handed out by then, nobody can use before the module
         // is live. An open file would stay.
-        objects::register(module)?;
+        unless_built_in(objects::register(module), ())?;
         let stats = StatsFile::new(engine.clone());
 
         pr_info!(

@@ -94,11 +94,6 @@ struct KptrDeferGuard {
 
 impl kernel::Module for KptrDeferGuard {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: It can always be called.
-        if !unsafe { bindings::kptr_defer_is_up() } {
-            pr_err!("kptr_defer, which is built in, did not start\n");
-            return Err(ENODEV);
-        }
         let guards = functions::guard_all()?;
         if guards.is_empty() {
             pr_err!("nothing to guard\n");

@@ -46,6 +46,8 @@
  *
  * A module that has ever called one of them calls kptr_defer_barrier() in
  * its exit function, after the last drop and before its code goes away.
+ *
+ * Built in, it can be called from late_initcall() on.
  */
 #ifndef _KPTR_DEFER_H
 #define _KPTR_DEFER_H

@@ -19,14 +19,6 @@ EXPORT_SYMBOL_GPL(kptr_defer_drop);
 EXPORT_SYMBOL_GPL(kptr_defer_drop_sleepable);
 EXPORT_SYMBOL_GPL(kptr_defer_barrier);
 
-static bool is_up __ro_after_init;
-
-bool kptr_defer_is_up(void)
-{
-	return is_up;
-}
-EXPORT_SYMBOL_GPL(kptr_defer_is_up);
-
 __bpf_kfunc_start_defs();
 
 /*
@@ -182,6 +174,5 @@ int kptr_defer_register_kfuncs(struct module *owner)
 	ret = register_btf_id_dtor_kfuncs(dtors, ARRAY_SIZE(dtors), owner);
 	for (i = 0; !ret && i < ARRAY_SIZE(kptr_defer_prog_types); i++)
 		ret = register_btf_kfunc_id_set(kptr_defer_prog_types[i], &set);
-	is_up = !ret;
 	return ret;
 }

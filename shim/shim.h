@@ -66,9 +66,6 @@ void kptr_defer_rust_stats_show(struct seq_file *m);
 /* Registers kfuncs and destructors with BPF, in module init only, as the last step. */
 int kptr_defer_register_kfuncs(struct module *owner);
 
-/* Built in, it is still there to be called when it has failed to start. */
-bool kptr_defer_is_up(void);
-
 /* Helpers, see helpers.c and memory.c. */
 bool kptr_defer_helper_in_nmi(void);
 bool kptr_defer_helper_irqs_disabled(void);
