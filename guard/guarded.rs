@@ -298,6 +298,7 @@ pub(crate) trait Guard: Send + Sync {
     fn numbers(&self) -> Numbers;
 
     /// From here on a livepatch of the function can be loaded. May sleep.
+    #[cfg(CONFIG_LIVEPATCH)]
     fn give_way(&self) -> Result;
 
     /// Ends it: returns when all that has been caught has been given back. May sleep.
@@ -313,6 +314,7 @@ impl<F: Function> Guard for Alive<Guarded<F>> {
         self.get().counts.numbers()
     }
 
+    #[cfg(CONFIG_LIVEPATCH)]
     fn give_way(&self) -> Result {
         let mut attached = self.get().attached.lock();
         if let Some(Attached::Return(_)) = *attached {
