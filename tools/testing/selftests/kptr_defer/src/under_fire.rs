@@ -53,7 +53,7 @@ const PARAMS: [&str; 4] = [
 /// Rounds of NMIs before the unloading.
 const VOLLEYS: u32 = 3;
 
-/// Every so many rounds a BPF program fires.
+/// Every so many rounds a BPF program fires; more often if it would not come to all of [`PARAMS`].
 const BPF_EVERY: u32 = 20;
 
 pub fn tests() -> Vec<Test> {
@@ -185,11 +185,12 @@ fn under_fire(rounds: u32) -> Outcome {
     let mut log = Kmsg::from_now_on()?;
     let (mut from_c, mut from_bpf) = ([Handed::default(); 2], 0);
     let mut took = [Duration::ZERO; 2];
+    let bpf_every = BPF_EVERY.min(rounds / PARAMS.len() as u32);
     for round in 0..rounds {
         let start = Instant::now();
-        let by_bpf = round % BPF_EVERY == 0;
-        // So that those of BPF come to all of them, too.
-        let params = PARAMS[(round + round / BPF_EVERY) as usize % PARAMS.len()];
+        let by_bpf = round % bpf_every == 0;
+        let turn = if by_bpf { round / bpf_every } else { round };
+        let params = PARAMS[turn as usize % PARAMS.len()];
         let result = if by_bpf {
             fire_from_bpf(&mut log, params).map(|handles| from_bpf += handles)
         } else {
@@ -209,7 +210,7 @@ fn under_fire(rounds: u32) -> Outcome {
         took[usize::from(by_bpf)] += start.elapsed();
     }
     let [sleepable, ordinary] = from_c;
-    let of_bpf = rounds.div_ceil(BPF_EVERY);
+    let of_bpf = rounds.div_ceil(bpf_every);
     let each = |took: Duration, rounds| took.checked_div(rounds).unwrap_or_default().as_millis();
     note(format!(
         "{} rounds of C, {} ms each: handed={}+{} in_flight={}+{}",
@@ -226,9 +227,7 @@ fn under_fire(rounds: u32) -> Outcome {
     ));
     check!(sleepable.missing == 0 && ordinary.missing == 0);
     check!(sleepable.in_flight > 0);
-    // A single CPU may be done with them before it comes to the exit.
-    check!(ordinary.in_flight > 0 || cpus() == 1);
-    Ok(())
+    at_exit("in flight", ordinary.in_flight)
 }
 
 /// The negative control: the module looks without waiting, and only then waits.
@@ -248,7 +247,17 @@ fn without_barrier() -> Outcome {
         sleepable.missing, ordinary.missing
     ));
     check!(sleepable.missing > 0);
-    check!(ordinary.missing > 0 || cpus() == 1);
+    at_exit("missing", ordinary.missing)
+}
+
+/// What drops that do not sleep have to be when the module exits. A single CPU is done with them
+/// before it comes to that.
+fn at_exit(what: &str, drops: u64) -> Outcome {
+    if cpus() == 1 && drops == 0 {
+        note(format!("one CPU: no drop is {what} at the exit"));
+    } else {
+        check!(drops > 0, "no drop was {what} at the exit");
+    }
     Ok(())
 }
 
