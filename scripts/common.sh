@@ -79,8 +79,12 @@ made_once() {
 	shift
 	! made "$folder" || return 0
 	mkdir -p "$(dirname "$folder")"
+	# shellcheck disable=SC2094 # nobody reads or writes it
 	(
-		flock 9
+		# Whoever fails takes the lock's file away while others wait for it.
+		until flock 9 && [ "$folder.lock" -ef /proc/self/fd/9 ]; do
+			exec 9>"$folder.lock"
+		done
 		! made "$folder" || exit 0
 		# What has just been killed may still be writing.
 		trap 'made "$folder" || rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }
