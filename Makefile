@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench vm model clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench vm model audit clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -42,6 +42,9 @@ check:	## every test there is
 
 model:	## the borrowed node, under all interleavings
 	$(Q)tests/model/run
+
+audit:	## what the built modules can call in NMI
+	$(Q)tests/audit/run
 
 clippy:	## the kernel's lints for Rust; any warning fails
 	$(Q)scripts/build clippy
