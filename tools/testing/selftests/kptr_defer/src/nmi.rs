@@ -101,7 +101,7 @@ impl Source {
         let mut events = Vec::new();
         for cpu in 0..cpus() {
             let event = match self {
-                Source::Cycles => Event::cycles(Scope::Cpu(cpu), 50_000)?,
+                Source::Cycles => Event::cycles(Scope::Cpu(cpu), 100_000)?,
                 _ => Event::execute(Scope::Cpu(cpu), breakpoint()?)?,
             };
             events.push(event.attach(&program)?);

@@ -233,8 +233,12 @@ static int send_to_all(void)
 static int send_here(void)
 {
 	struct counter counter;
+	int err;
 
-	return start(&counter, raw_smp_processor_id(), false) ?: stop_after_first(&counter);
+	migrate_disable();
+	err = start(&counter, raw_smp_processor_id(), false) ?: stop_after_first(&counter);
+	migrate_enable();
+	return err;
 }
 
 /* Until perf takes its counters away from a CPU that goes offline. */
