@@ -155,6 +155,21 @@ static void sleep_in_drop(struct kptr_defer_slot *slot)
 		kptr_defer_drop_sleepable(slot, sleep_and_free);
 }
 
+static void free_of_wrong_type(struct object *object)
+{
+	kfree(object);
+}
+
+/* The engine, in Rust, calls it. */
+static void wrong_prototype(struct kptr_defer_slot *slot)
+{
+	void (*dtor)(struct kptr_defer_slot *slot) = free_object;
+
+	if (planted)
+		dtor = (void *)free_of_wrong_type;
+	kptr_defer_drop(slot, dtor);
+}
+
 static const struct {
 	const char *what;
 	void (*give_back)(struct kptr_defer_slot *slot);
@@ -166,6 +181,7 @@ static const struct {
 	{ "call_rcu_in_nmi", call_rcu_in_nmi },
 	{ "rcu_head_twice", rcu_head_twice },
 	{ "sleep_in_drop", sleep_in_drop },
+	{ "wrong_prototype", wrong_prototype },
 };
 
 static void (*give_back)(struct kptr_defer_slot *slot);
