@@ -11,6 +11,7 @@ use crate::{
     module::built,
 };
 use libbpf_rs::{
+    query::ProgInfoIter,
     set_print,
     MapCore,
     MapFlags,
@@ -128,6 +129,15 @@ impl Bpf {
     pub fn counted(&self) -> Outcome<Counted> {
         self.globals()?.read()
     }
+}
+
+/// How often the kernel did not run the loaded program of this name, since the CPU was in the middle
+/// of it already: what it calls a recursion is one task that preempts another one, too.
+pub fn missed(program: &str) -> u64 {
+    ProgInfoIter::default()
+        .filter(|info| info.name == program)
+        .map(|info| info.recursion_misses)
+        .sum()
 }
 
 static MESSAGES: Mutex<String> = Mutex::new(String::new());
