@@ -2,8 +2,8 @@
 
 //! Hooks on the entry of kernel functions.
 //!
-//! A [`Hook`] is called before the function that it is attached to, in whatever context that is called
-//! in, and may change the function's argument, or what is called in its place.
+//! A [`Hook`] is called before the functions that it is attached to, in whatever context they are called
+//! in, and may change their argument, or what is called in their place.
 //!
 //! # Together with others
 //!
@@ -29,13 +29,15 @@ use kernel::{
     warn_on, //
 };
 
-/// What is called before a function.
+/// What is called before some functions.
 pub trait Hook: 'static {
     /// Whether it may call [`Call::redirect`].
     const REDIRECTS: bool;
 
-    /// Context: any that the function is called in.
-    fn called(call: &mut Call);
+    /// `ip` is somewhere in the function that is called.
+    ///
+    /// Context: any that the functions are called in.
+    fn called(ip: usize, call: &mut Call);
 }
 
 /// A call of a function that has a hook, before it has begun.
@@ -91,28 +93,30 @@ pub fn may_redirect() -> bool {
     unsafe { bindings::ftrace_may_redirect() }
 }
 
-/// A hook that is attached to a function, until this is dropped.
+/// Whether there can be hooks on a function: `EINVAL` if not.
+///
+/// Context: process context, may sleep.
+pub fn check(function: KernelFunction) -> Result {
+    struct Nothing;
+
+    impl Hook for Nothing {
+        const REDIRECTS: bool = false;
+
+        fn called(_ip: usize, _call: &mut Call) {}
+    }
+
+    Ops::<Nothing>::new([function]).map(drop)
+}
+
+/// For ftrace, what to call before which functions.
 ///
 /// # Invariants
 ///
-/// `ops` is initialised, with [`Self::called`] for its function, and registered.
-pub struct Attachment<H: Hook> {
-    ops: Pin<KBox<Opaque<bindings::ftrace_ops>>>,
-    _hook: PhantomData<H>,
-}
+/// It is initialised, with [`Self::called`] for its functions, and not registered.
+struct Ops<H: Hook>(Pin<KBox<Opaque<bindings::ftrace_ops>>>, PhantomData<H>);
 
-// SAFETY: It can be detached from any thread.
-unsafe impl<H: Hook> Send for Attachment<H> {}
-
-impl<H: Hook> Attachment<H> {
-    /// Attaches the hook.
-    ///
-    /// `EBUSY` if it redirects, and there is another one at the function that does; or if the sysctl
-    /// `kernel.ftrace_enabled` is off. While there are hooks it cannot be turned off. `EAGAIN` if it
-    /// redirects, and BPF is busy with its trampolines.
-    ///
-    /// Context: process context, may sleep.
-    pub fn new(function: KernelFunction) -> Result<Self> {
+impl<H: Hook> Ops<H> {
+    fn new(functions: impl IntoIterator<Item = KernelFunction>) -> Result<Self> {
         let ops = KBox::pin_init(
             Opaque::ffi_init(|ops| {
                 // SAFETY: `ops` is valid for writes.
@@ -120,40 +124,71 @@ impl<H: Hook> Attachment<H> {
             }),
             GFP_KERNEL,
         )?;
-        let filtered =
+        // INVARIANT: It has no functions yet.
+        let ops = Self(ops, PhantomData);
+        // For ftrace none means all that there are.
+        let mut filtered = Err(EINVAL);
+        for function in functions {
             // SAFETY: The ops are initialised.
-            to_result(unsafe { bindings::ftrace_set_filter_ip(ops.get(), function.address(), 0, 0) });
-        let registered = filtered.and_then(|()| {
-            // SAFETY: The ops are initialised, and stay where they are until they are unregistered.
-            to_result(unsafe { bindings::register_ftrace_function(ops.get()) })
-        });
-        if let Err(err) = registered {
-            // It may have been on ftrace's list for a moment, which is walked without a lock.
-            // SAFETY: This is process context.
-            unsafe { bindings::synchronize_rcu() };
-            // SAFETY: The ops are not registered.
-            unsafe { bindings::ftrace_free_filter(ops.get()) };
-            return Err(err);
+            filtered = to_result(unsafe {
+                bindings::ftrace_set_filter_ip(ops.0.get(), function.address(), 0, 0)
+            });
+            filtered?;
         }
-        // INVARIANT: As done above.
-        Ok(Self {
-            ops,
-            _hook: PhantomData,
-        })
+        filtered.map(|()| ops)
     }
 
     /// # Safety
     ///
     /// For ftrace only: `regs` is that of a call.
     unsafe extern "C" fn called(
-        _ip: c_ulong,
+        ip: c_ulong,
         _parent_ip: c_ulong,
         _ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
     ) {
         // INVARIANT: The caller promises that.
         // SAFETY: ftrace lends it to its callbacks, one after the other; the wrapper is transparent.
-        H::called(unsafe { &mut *regs.cast::<Call>() });
+        H::called(ip, unsafe { &mut *regs.cast::<Call>() });
+    }
+}
+
+impl<H: Hook> Drop for Ops<H> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the ops are not registered.
+        unsafe { bindings::ftrace_free_filter(self.0.get()) };
+    }
+}
+
+/// A hook that is attached to functions, until this is dropped.
+///
+/// # Invariants
+///
+/// The ops are registered.
+pub struct Attachment<H: Hook>(Ops<H>);
+
+// SAFETY: It can be detached from any thread.
+unsafe impl<H: Hook> Send for Attachment<H> {}
+
+impl<H: Hook> Attachment<H> {
+    /// Attaches the hook to all of them, at once.
+    ///
+    /// `EINVAL` if there is none, or one that cannot have hooks; `EBUSY` if it redirects, and there is another one at a function that does; or if the sysctl
+    /// `kernel.ftrace_enabled` is off. While there are hooks it cannot be turned off. `EAGAIN` if it
+    /// redirects, and BPF is busy with its trampolines.
+    ///
+    /// Context: process context, may sleep.
+    pub fn new(functions: impl IntoIterator<Item = KernelFunction>) -> Result<Self> {
+        let ops = Ops::new(functions)?;
+        // SAFETY: The ops are initialised, and stay where they are until they are unregistered.
+        if let Err(err) = to_result(unsafe { bindings::register_ftrace_function(ops.0.get()) }) {
+            // It may have been on ftrace's list for a moment, which is walked without a lock.
+            // SAFETY: This is process context.
+            unsafe { bindings::synchronize_rcu() };
+            return Err(err);
+        }
+        // INVARIANT: As just done.
+        Ok(Self(ops))
     }
 }
 
@@ -161,11 +196,10 @@ impl<H: Hook> Drop for Attachment<H> {
     /// Waits for the calls of the hook that are under way, and for what they have redirected to. May
     /// sleep.
     fn drop(&mut self) {
+        // INVARIANT: Of `Ops`, which it is again.
         // SAFETY: By the type invariant the ops are registered.
-        let err = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
+        let err = unsafe { bindings::unregister_ftrace_function(self.0 .0.get()) };
         // Only ftrace itself being broken makes this fail.
         warn_on!(err != 0);
-        // SAFETY: The ops are not registered any more.
-        unsafe { bindings::ftrace_free_filter(self.ops.get()) };
     }
 }

@@ -12,13 +12,16 @@ use kernel::{
     str::CStr, //
 };
 
-/// Where a function of the kernel begins.
+/// Where a function of the kernel is.
 ///
 /// # Invariants
 ///
 /// The address is that of the entry of a function in the kernel's text.
 #[derive(Clone, Copy)]
-pub struct KernelFunction(usize);
+pub struct KernelFunction {
+    address: usize,
+    size: usize,
+}
 
 impl KernelFunction {
     /// Looks for a function that can be probed.
@@ -27,14 +30,24 @@ impl KernelFunction {
     ///
     /// Context: process context, may sleep.
     pub fn find(name: &CStr) -> Result<Self> {
-        // SAFETY: The name is a C string.
-        let entry = from_err_ptr(unsafe { bindings::function_entry(name.as_char_ptr()) })?;
+        let mut size = 0;
+        // SAFETY: The name is a C string, and the size can be written.
+        let entry = unsafe { bindings::function_entry(name.as_char_ptr(), &mut size) };
         // INVARIANT: It is the entry.
-        Ok(Self(entry as usize))
+        Ok(Self {
+            address: from_err_ptr(entry)? as usize,
+            size,
+        })
     }
 
     /// The address.
     pub fn address(self) -> usize {
-        self.0
+        self.address
+    }
+
+    /// Whether an address is in it.
+    #[inline(always)]
+    pub fn contains(self, address: usize) -> bool {
+        address.wrapping_sub(self.address) < self.size
     }
 }

@@ -3,13 +3,18 @@
 //! What is guarded. `Documentation/release-kfuncs.md` says why these, and no others.
 
 use crate::{
-    abstractions::module_static::ModuleStatic,
+    abstractions::{
+        ftrace::Call,
+        kernel_function::KernelFunction,
+        module_static::ModuleStatic, //
+    },
+    attached::LeavesOut,
     bindings::{
         cgroup,
         task_struct, //
     },
     guarded::{
-        guard,
+        find,
         Function,
         Guard,
         Guarded, //
@@ -34,6 +39,8 @@ macro_rules! functions {
 
                 const NAME: &'static CStr = $name;
 
+                const INDEX: usize = Index::$type as usize;
+
                 #[inline(always)]
                 fn guarded() -> &'static ModuleStatic<Guarded<Self>> {
                     static GUARDED: ModuleStatic<Guarded<$type>> = ModuleStatic::new();
@@ -42,16 +49,40 @@ macro_rules! functions {
             }
         )*
 
-        /// Guards those that can be, and says which cannot.
-        pub(crate) fn guard_all() -> Result<KVec<KBox<dyn Guard>>> {
-            let mut guarded = KVec::new();
+        enum Index {
+            $($(#[$condition])* $type,)*
+            Count,
+        }
+
+        /// Where each of them is, if it is guarded.
+        pub(crate) type Places = [Option<KernelFunction>; Index::Count as usize];
+
+        /// Finds those that can be guarded, and says which cannot.
+        pub(crate) fn find_all() -> Result<KVec<KBox<dyn Guard>>> {
+            let mut found = KVec::new();
             $(
                 $(#[$condition])*
-                if let Ok(function) = guard::<$type>() {
-                    guarded.push(function, GFP_KERNEL)?;
+                if let Ok(function) = find::<$type>() {
+                    found.push(function, GFP_KERNEL)?;
                 }
             )*
-            Ok(guarded)
+            Ok(found)
+        }
+
+        /// Leaves out the one that `ip` is in, if there is nothing left for it to do.
+        ///
+        /// # Safety
+        ///
+        /// Those that have a place are guarded.
+        #[inline(always)]
+        pub(crate) unsafe fn leave_out<W: LeavesOut>(places: &Places, ip: usize, call: &mut Call) {
+            $(
+                $(#[$condition])*
+                if places[$type::INDEX].is_some_and(|place| place.contains(ip)) {
+                    // SAFETY: The caller promises that.
+                    return W::leave_out(unsafe { $type::guarded().get() }, call);
+                }
+            )*
         }
     };
 }

@@ -4,23 +4,14 @@
 //!
 //! Every call of it passes [`Guarded::give_back`]. Outside NMI that lets it pass. In NMI it gives the
 //! reference back itself, or puts it on the queue if it is the last, so that nothing is left for the
-//! function to do. How the function is then left out depends on who else is there:
-//!
-//! - [`Return`] sends the call to a function that returns at once. Others on the function see it as it
-//!   is. But a livepatch of the function could not be loaded then: both redirect it, and ftrace allows
-//!   one to. And on CPUs with IBT a redirected function must not have BPF's fexit programs.
-//! - [`StandIn`] lets the call go on, to a livepatch for example, with a reference to something that
-//!   stands in for the object, and that it may give back as often as it likes. Others on the function
-//!   see the stand-in.
+//! function to do: it is left out, see [`attached`](crate::attached).
 
 use crate::{
     abstractions::{
         context::in_nmi,
         ftrace::{
-            may_redirect,
-            Attachment,
-            Call,
-            Hook, //
+            self,
+            Call, //
         },
         kernel_function::KernelFunction,
         module_static::{
@@ -28,6 +19,7 @@ use crate::{
             ModuleStatic, //
         },
     },
+    attached::return_at_once,
     bindings::{
         self,
         kptr_defer_slot, //
@@ -41,20 +33,13 @@ use crate::{
         Numbers, //
     },
 };
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
-    new_mutex,
     prelude::*,
     str::CStr,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Mutex, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
     },
 };
 
@@ -103,6 +88,9 @@ pub(crate) unsafe trait Function: Sized + Unpin + 'static {
 
     const NAME: &'static CStr;
 
+    /// Which of all.
+    const INDEX: usize;
+
     fn guarded() -> &'static ModuleStatic<Guarded<Self>>;
 }
 
@@ -121,14 +109,11 @@ impl<A: Argument + ?Sized> Drop for StandInFor<A> {
 }
 
 /// What is kept of a guarded function.
-#[pin_data(PinnedDrop)]
 pub(crate) struct Guarded<F: Function> {
     function: KernelFunction,
     counts: Counts,
     has_caught: Atomic<bool>,
     stand_in: StandInFor<F::Argument>,
-    #[pin]
-    attached: Mutex<Option<Attached<F>>>,
 }
 
 // SAFETY: The stand-in is used from any context, by atomic operations only.
@@ -136,60 +121,15 @@ unsafe impl<F: Function> Send for Guarded<F> {}
 // SAFETY: As above.
 unsafe impl<F: Function> Sync for Guarded<F> {}
 
-/// A way of leaving out the function.
-enum Attached<F: Function> {
-    Return(#[expect(dead_code)] Attachment<Return<F>>),
-    StandIn(#[expect(dead_code)] Attachment<StandIn<F>>),
-}
-
-struct Return<F>(PhantomData<F>);
-
-struct StandIn<F>(PhantomData<F>);
-
-/// Where [`Return`] redirects to: any function without arguments can be called with some.
-extern "C" fn return_at_once() {}
-
-impl<F: Function> Hook for Return<F> {
-    const REDIRECTS: bool = true;
-
-    #[inline(always)]
-    fn called(call: &mut Call) {
-        // SAFETY: The function is guarded for as long as the hook is attached.
-        if unsafe { F::guarded().get() }.give_back(call) {
-            // SAFETY: This hook redirects. The reference that the call is about has been given back,
-            // and there is nothing else to be done.
-            unsafe { call.redirect(return_at_once as usize) };
-        }
-    }
-}
-
-impl<F: Function> Hook for StandIn<F> {
-    const REDIRECTS: bool = false;
-
-    #[inline(always)]
-    fn called(call: &mut Call) {
-        // SAFETY: The function is guarded for as long as the hook is attached.
-        let guarded = unsafe { F::guarded().get() };
-        if guarded.give_back(call) {
-            let stand_in = guarded.stand_in.0;
-            // SAFETY: It is one.
-            unsafe { F::Argument::lend(stand_in) };
-            // SAFETY: A reference to the stand-in has just been made for this.
-            unsafe { call.set_argument(stand_in.addr().get()) };
-        }
-    }
-}
-
 impl<F: Function> Guarded<F> {
-    fn new(function: KernelFunction) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    fn new(function: KernelFunction) -> Result<Self> {
+        Ok(Self {
             function,
             counts: Counts::new()?,
             has_caught: Atomic::new(false),
             // INVARIANT: It comes from there.
             stand_in: StandInFor(NonNull::new(F::Argument::new_stand_in()).ok_or(ENOMEM)?),
-            attached <- new_mutex!(None),
-        }? Error)
+        })
     }
 
     /// The reference that a call is about has been given back with this; or not, then the call has to
@@ -197,7 +137,7 @@ impl<F: Function> Guarded<F> {
     ///
     /// Context: any.
     #[inline(always)]
-    fn give_back(&self, call: &Call) -> bool {
+    pub(crate) fn give_back(&self, call: &Call) -> bool {
         self.counts.calls.inc();
         if !in_nmi() || self.is_given_back(call) {
             return false;
@@ -220,10 +160,20 @@ impl<F: Function> Guarded<F> {
                     F::Argument::WOULD_RUN.as_char_ptr(),
                 )
             };
-            // SAFETY: `drained` takes it from there. Dropping `self` waits for it.
+            // SAFETY: `drained` takes it from there. What detaches the guard waits for it.
             unsafe { last.queue(Self::drained) };
         }
         true
+    }
+
+    /// A stand-in, with a reference to be given back.
+    ///
+    /// Context: any.
+    #[inline(always)]
+    pub(crate) fn lent_stand_in(&self) -> usize {
+        // SAFETY: It is one.
+        unsafe { F::Argument::lend(self.stand_in.0) };
+        self.stand_in.0.addr().get()
     }
 
     /// While one way of leaving out the function takes over from the other, both are attached.
@@ -253,56 +203,18 @@ impl<F: Function> Guarded<F> {
         last.put();
         this.counts.drained.inc();
     }
-
-    /// May sleep. Returns when all that has been caught has been given back.
-    fn detach(&self) {
-        drop(self.attached.lock().take());
-        // SAFETY: This is process context.
-        unsafe { bindings::kptr_defer_barrier() };
-    }
-
-    fn attach(&self) -> Result {
-        let redirect = if may_redirect() {
-            Attachment::new(self.function)
-        } else {
-            Err(EPERM)
-        };
-        let attached = match redirect {
-            Ok(redirect) => Attached::Return(redirect),
-            Err(EBUSY | EAGAIN | EPERM) => {
-                let stand_in = Attached::StandIn(Attachment::new(self.function)?);
-                if redirect.is_err_and(|err| err == EBUSY) {
-                    pr_info!("gives way to what redirects {}() already\n", F::NAME);
-                }
-                stand_in
-            }
-            Err(err) => return Err(err),
-        };
-        *self.attached.lock() = Some(attached);
-        Ok(())
-    }
 }
 
-#[pinned_drop]
-impl<F: Function> PinnedDrop for Guarded<F> {
-    fn drop(self: Pin<&mut Self>) {
-        // What is dropped after this is what draining needs.
-        self.detach();
-    }
-}
-
-/// A function that is guarded for as long as this lives.
+/// A function that can be guarded for as long as this lives.
 pub(crate) trait Guard: Send + Sync {
     fn name(&self) -> &'static CStr;
 
+    /// Which of all.
+    fn index(&self) -> usize;
+
+    fn function(&self) -> KernelFunction;
+
     fn numbers(&self) -> Numbers;
-
-    /// From here on a livepatch of the function can be loaded. May sleep.
-    #[cfg(CONFIG_LIVEPATCH)]
-    fn give_way(&self) -> Result;
-
-    /// Ends it: returns when all that has been caught has been given back. May sleep.
-    fn detach(&self);
 }
 
 impl<F: Function> Guard for Alive<Guarded<F>> {
@@ -310,49 +222,43 @@ impl<F: Function> Guard for Alive<Guarded<F>> {
         F::NAME
     }
 
+    fn index(&self) -> usize {
+        F::INDEX
+    }
+
+    fn function(&self) -> KernelFunction {
+        self.get().function
+    }
+
     fn numbers(&self) -> Numbers {
         self.get().counts.numbers()
     }
-
-    #[cfg(CONFIG_LIVEPATCH)]
-    fn give_way(&self) -> Result {
-        let mut attached = self.get().attached.lock();
-        if let Some(Attached::Return(_)) = *attached {
-            // The new one is there before the old one goes.
-            let stand_in = Attachment::new(self.get().function)?;
-            *attached = Some(Attached::StandIn(stand_in));
-        }
-        Ok(())
-    }
-
-    fn detach(&self) {
-        self.get().detach();
-    }
 }
 
-/// Guards a function. Says so if it cannot.
-pub(crate) fn guard<F: Function>() -> Result<KBox<dyn Guard>> {
-    let cannot = |err: &Error| {
+/// Finds a function, with all that is needed to guard it. Says so if it cannot be.
+pub(crate) fn find<F: Function>() -> Result<KBox<dyn Guard>> {
+    let function = KernelFunction::find(F::NAME).inspect_err(|err| {
         if *err == ENOENT {
             pr_warn!("{}() is not guarded: not in this kernel\n", F::NAME);
         } else {
-            pr_warn!(
-                "{}() is not guarded: cannot attach to it ({err:?})\n",
-                F::NAME
-            );
+            cannot_attach(F::NAME, *err);
         }
-    };
-    let function = KernelFunction::find(F::NAME).inspect_err(cannot)?;
+    })?;
     F::Argument::prepare().inspect_err(|_| {
         pr_warn!(
             "{}() is not guarded: no way to drain what it would catch\n",
             F::NAME
         );
     })?;
-    let guarded = F::guarded()
-        .init(Guarded::new(function))
-        .inspect_err(cannot)?;
-    let guarded = KBox::new(guarded, GFP_KERNEL).inspect_err(|_| cannot(&ENOMEM))?;
-    guarded.get().attach().inspect_err(cannot)?;
-    Ok(guarded)
+    let found = || -> Result<KBox<dyn Guard>> {
+        ftrace::check(function)?;
+        let guarded = F::guarded().init(Guarded::new(function))?;
+        Ok(KBox::new(guarded, GFP_KERNEL)?)
+    };
+    found().inspect_err(|err| cannot_attach(F::NAME, *err))
+}
+
+/// Says so.
+pub(crate) fn cannot_attach(name: &CStr, err: Error) {
+    pr_warn!("{name}() is not guarded: cannot attach to it ({err:?})\n");
 }

@@ -18,10 +18,10 @@
 #include "trace.h"
 
 /*
- * The entry of a function, or an error. A probe is not set, but finds the place
+ * The entry of a function, and its size, or an error. A probe is not set, but finds the place
  * for it: behind the landing pad (ENDBR, BTI) that an indirect call needs.
  */
-void *kptr_defer_guard_helper_function_entry(const char *function)
+void *kptr_defer_guard_helper_function_entry(const char *function, unsigned long *size)
 {
 	struct kprobe probe = {
 		.symbol_name	= function,
@@ -39,7 +39,7 @@ void *kptr_defer_guard_helper_function_entry(const char *function)
 	/* name+0xoffset/0xsize */
 	sprint_symbol(symbol, (unsigned long)probe.addr);
 	plus = strchr(symbol, '+');
-	if (!plus || sscanf(plus, "+%lx/", &offset) != 1)
+	if (!plus || sscanf(plus, "+%lx/%lx", &offset, size) != 2)
 		return ERR_PTR(-EINVAL);
 	return (void *)probe.addr - offset;
 }

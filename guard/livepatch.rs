@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Giving way to livepatches. A livepatch of a guarded function could not be loaded otherwise, see
-//! [`guarded`](crate::guarded).
+//! [`attached`](crate::attached).
 
 use crate::{
     abstractions::module_static::Alive,
@@ -48,9 +48,7 @@ unsafe extern "C" fn kptr_defer_guard_rust_livepatch_coming(name: *const c_char)
         CStr::from_char_ptr(name)
     });
     // SAFETY: Livepatches are watched for as long as the guards are alive.
-    for guard in unsafe { GUARDS.get() }.iter() {
-        if let Err(err) = guard.give_way() {
-            pr_warn!("{}() cannot be livepatched: {err:?}\n", guard.name());
-        }
+    if let Err(err) = unsafe { GUARDS.get() }.give_way() {
+        pr_warn!("what is guarded cannot be livepatched: {err:?}\n");
     }
 }

@@ -15,17 +15,23 @@
 //!
 //! - [`borrowed`]: why and how the last reference itself can be queued.
 //! - [`task`], [`css`]: the two objects that this is done for.
-//! - [`guarded`]: what stands before a function.
+//! - [`guarded`]: what is done before a function.
+//! - [`attached`]: how the function is left out then.
 //! - [`functions`]: which functions.
 
 use kernel::{
     fmt,
+    new_mutex,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        Mutex, //
+    },
     warn_on, //
 };
 
 mod abstractions;
+mod attached;
 mod bindings;
 #[path = "../defer/borrowed.rs"]
 mod borrowed;
@@ -42,9 +48,14 @@ use abstractions::module_static::{
     Alive,
     ModuleStatic, //
 };
+use attached::Attached;
 use counts::Numbers;
 use file::File;
-use guarded::Guard;
+use functions::Places;
+use guarded::{
+    cannot_attach,
+    Guard, //
+};
 #[cfg(CONFIG_LIVEPATCH)]
 use livepatch::LivepatchWatch;
 
@@ -57,14 +68,67 @@ module! {
 }
 
 /// All functions that are guarded.
-struct Guards(KVec<KBox<dyn Guard>>);
+#[pin_data(PinnedDrop)]
+struct Guards {
+    guards: KVec<KBox<dyn Guard>>,
+    places: Places,
+    #[pin]
+    attached: Mutex<Option<Attached>>,
+}
 
 /// The one guard there is.
 static GUARDS: ModuleStatic<Guards> = ModuleStatic::new();
 
 impl Guards {
+    /// Says which cannot be guarded.
+    fn find() -> Result<impl PinInit<Self, Error>> {
+        let guards = functions::find_all()?;
+        let mut places = Places::default();
+        for guard in guards.iter() {
+            places[guard.index()] = Some(guard.function());
+        }
+        Ok(try_pin_init!(Self {
+            guards,
+            places,
+            attached <- new_mutex!(None),
+        }? Error))
+    }
+
     fn iter(&self) -> impl Iterator<Item = &dyn Guard> {
-        self.0.iter().map(|guard| &**guard)
+        self.guards.iter().map(|guard| &**guard)
+    }
+
+    /// From here on they are guarded. May sleep.
+    fn attach(&self) -> Result {
+        let attached = if self.guards.is_empty() {
+            Err(ENODEV)
+        } else {
+            // SAFETY: `self` is those, and not dropped before it is detached.
+            unsafe { Attached::new(&self.places) }.inspect_err(|err| {
+                for guard in self.iter() {
+                    cannot_attach(guard.name(), *err);
+                }
+            })
+        };
+        let attached = attached.inspect_err(|_| pr_err!("nothing to guard\n"))?;
+        *self.attached.lock() = Some(attached);
+        Ok(())
+    }
+
+    /// From here on livepatches of the functions can be loaded. May sleep.
+    #[cfg(CONFIG_LIVEPATCH)]
+    fn give_way(&self) -> Result {
+        match &mut *self.attached.lock() {
+            Some(attached) => attached.give_way(&self.places),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when all that has been caught has been given back. May sleep.
+    fn detach(&self) {
+        drop(self.attached.lock().take());
+        // SAFETY: This is process context.
+        unsafe { bindings::kptr_defer_barrier() };
     }
 
     fn numbers(&self) -> Numbers {
@@ -73,6 +137,14 @@ impl Guards {
             sum.add(&guard.numbers());
         }
         sum
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Guards {
+    fn drop(self: Pin<&mut Self>) {
+        // What is dropped after this is what draining needs.
+        self.detach();
     }
 }
 
@@ -94,12 +166,8 @@ struct KptrDeferGuard {
 
 impl kernel::Module for KptrDeferGuard {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let guards = functions::guard_all()?;
-        if guards.is_empty() {
-            pr_err!("nothing to guard\n");
-            return Err(ENODEV);
-        }
-        let guards = Arc::new(GUARDS.init(Ok::<_, Error>(Guards(guards)))?, GFP_KERNEL)?;
+        let guards = Arc::new(GUARDS.init(Guards::find()?)?, GFP_KERNEL)?;
+        guards.get().attach()?;
         #[cfg(CONFIG_LIVEPATCH)]
         let watch = LivepatchWatch::new(guards.clone())?;
         pr_info!(
@@ -118,9 +186,7 @@ impl kernel::Module for KptrDeferGuard {
 
 impl Drop for KptrDeferGuard {
     fn drop(&mut self) {
-        for guard in self.guards.get().iter() {
-            guard.detach();
-        }
+        self.guards.get().detach();
         let numbers = self.guards.get().numbers();
         pr_info!(
             "unloaded: calls={} nmi={} last_refs={} drained={}\n",

@@ -24,7 +24,7 @@ void kptr_defer_guard_stop_watching(void);
 void kptr_defer_guard_rust_livepatch_coming(const char *name);
 
 /* Helpers, see helpers.c. */
-void *kptr_defer_guard_helper_function_entry(const char *function);
+void *kptr_defer_guard_helper_function_entry(const char *function, unsigned long *size);
 bool kptr_defer_guard_helper_ftrace_may_redirect(void);
 void kptr_defer_guard_helper_ftrace_ops_init(struct ftrace_ops *ops, ftrace_func_t func,
 					     bool redirects);

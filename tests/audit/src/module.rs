@@ -142,7 +142,7 @@ impl Module {
             .filter(|(name, _)| {
                 name.starts_with("bpf_kptr_defer_")
                     || ["kptr_defer_drop", "kptr_defer_drop_sleepable"].contains(&name.as_str())
-                    || name.contains("::ftrace::Attachment<") && name.ends_with(">::called")
+                    || name.contains("::ftrace::Ops<") && name.ends_with(">::called")
                     || name.ends_with("::return_at_once")
             })
             .collect()

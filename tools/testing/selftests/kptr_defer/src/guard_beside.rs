@@ -202,7 +202,7 @@ fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
     let gave_way = if loaded_first == First::Guard {
         format!("gives way to livepatch {LIVEPATCH}")
     } else {
-        "gives way to what redirects bpf_task_release() already".to_string()
+        "gives way to what redirects one of them already".to_string()
     };
     check!(lines.contains(&gave_way), "no '{gave_way}' in {lines:?}");
 

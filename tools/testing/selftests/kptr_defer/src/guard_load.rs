@@ -70,7 +70,8 @@ pub fn tests() -> Vec<Test> {
                 }
                 result => result?,
             }
-            let result = nothing_to_guard(|| insert(FILE, ""), str::to_string, "cannot attach");
+            let load = || insert(FILE, "");
+            let result = nothing_to_guard(load, libc::EBUSY, str::to_string, "cannot attach");
             fs::write(FTRACE, "1")?;
             result
         }),
@@ -82,7 +83,8 @@ pub fn tests() -> Vec<Test> {
         }),
         Test::new("guard_load: no function in the kernel, no NMI", || {
             let image = without(&FUNCTIONS)?;
-            nothing_to_guard(|| insert_image(&image, ""), renamed, "not in this kernel")
+            let load = || insert_image(&image, "");
+            nothing_to_guard(load, libc::ENODEV, renamed, "not in this kernel")
         }),
         Test::new("guard_load: unload refused while in use, no NMI", || {
             let guard = Guard::load("")?;
@@ -138,12 +140,13 @@ fn refused(load: impl FnOnce() -> io::Result<()>, errno: i32, why: &[&str]) -> O
 /// Each function is named with the reason.
 fn nothing_to_guard(
     load: impl FnOnce() -> io::Result<()>,
+    errno: i32,
     name: impl Fn(&str) -> String,
     reason: &str,
 ) -> Outcome {
     let kptr_defer = KptrDefer::load("")?;
     let mut log = Kmsg::from_now_on()?;
-    refused(load, libc::ENODEV, &["nothing to guard"])?;
+    refused(load, errno, &["nothing to guard"])?;
     check!(!is_loaded(GUARD));
     check!(!debugfs("kptr_defer/guard").exists());
     let lines = log.read()?;

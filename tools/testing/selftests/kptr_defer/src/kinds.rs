@@ -41,7 +41,10 @@ use std::{
     time::Duration, //
 };
 
-const CHILDREN: u32 = 30;
+/// Enough of them for every slot to be used again.
+fn children() -> Outcome<u32> {
+    Ok(workload::rounds(30)?.max(12))
+}
 
 /// All slots of a map in bpf/kinds.bpf.c.
 const SLOTS: u64 = 15;
@@ -234,7 +237,7 @@ fn given_back_after_end(kind: Kind, source: Source) -> Outcome {
     let setup = Setup::new(kind, &[source.program(kind.name())])?;
     let hooks = source.attach(&setup.bpf, kind.name())?;
     for _ in 0..2 {
-        for number in 0..CHILDREN {
+        for number in 0..children()? {
             workload::own(kind, number, || source.run_into())?;
         }
         // Most of them are put by the kernel some time after they have ended.
@@ -297,10 +300,11 @@ fn refused(kind: Kind, program: &str) -> Outcome {
     let module = KptrDefer::load("")?;
     let bpf = Bpf::load("kinds", &[program])?;
     let link = bpf.program(program)?.attach()?;
-    for number in 0..CHILDREN {
+    let children = children()?;
+    for number in 0..children {
         workload::own(kind, number, || ())?;
     }
-    let all = || Ok(bpf.counted()?.dying_refused >= CHILDREN.into());
+    let all = || Ok(bpf.counted()?.dying_refused >= children.into());
     let seen = eventually("all have been refused", all);
     drop(link);
 

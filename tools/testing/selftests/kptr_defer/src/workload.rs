@@ -260,7 +260,7 @@ pub fn is_to_exit() -> bool {
 /// returned true.
 pub fn change(kind: Kind, task: impl Fn() -> bool + Send + 'static) -> Outcome {
     const CALLS: u32 = 200;
-    const LEAST: Duration = Duration::from_secs(2);
+    const LEAST: Duration = Duration::from_secs(1);
     const MOST: Duration = Duration::from_secs(60);
 
     let parent = Parent::new()?;
