@@ -40,7 +40,7 @@ bench:	## what it costs, in instructions
 check:	## every test there is
 	$(Q)scripts/check
 
-model:	## the borrowed node, under all interleavings
+model:	## the queue and the borrowed node, under all interleavings
 	$(Q)tests/model/run
 
 audit:	## what the built modules can call in NMI

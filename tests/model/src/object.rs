@@ -5,7 +5,8 @@
 use crate::{
     bindings::{
         drain,
-        kptr_defer_slot, //
+        kptr_defer_slot,
+        queue_init, //
     },
     borrowed::{
         Last,
@@ -162,6 +163,7 @@ impl<M> Clone for Found<M> {
 impl<M: Manner> Found<M> {
     /// A new object, to which there are `N` references.
     pub(crate) fn new<const N: usize>() -> (Self, [Held<M>; N]) {
+        queue_init();
         let references = N as u32;
         let object = NonNull::from(Box::leak(Box::new(Object {
             count: Count::new(references),

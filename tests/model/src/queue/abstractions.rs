@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The files themselves.
+
+#![allow(dead_code)]
+
+#[path = "../../../../abstractions/baton.rs"]
+pub(crate) mod baton;
+#[path = "../../../../abstractions/context.rs"]
+pub(crate) mod context;
+#[path = "../../../../abstractions/irq_work.rs"]
+pub(crate) mod irq_work;
+#[path = "../../../../abstractions/llist.rs"]
+pub(crate) mod llist;
+#[path = "../../../../abstractions/percpu.rs"]
+pub(crate) mod percpu;
+#[path = "../../../../abstractions/workqueue.rs"]
+pub(crate) mod workqueue;
