@@ -13,15 +13,21 @@
 //!
 //! # Recursion
 //!
-//! A hook is called again if it runs into the function it is attached to. It is not left out for
-//! that (no `FTRACE_OPS_FL_RECURSION`), so it has to be fit for it.
+//! A hook is called again if it runs into a function it is attached to. It is not left out for that
+//! (no `FTRACE_OPS_FL_RECURSION`) unless ftrace does so for others at the function, so it has to be fit
+//! for it.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use super::kernel_function::KernelFunction;
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::ManuallyDrop, //
+};
 use kernel::{
+    container_of,
     error::to_result,
     ffi::c_ulong,
     prelude::*,
@@ -108,55 +114,82 @@ pub fn check(function: KernelFunction) -> Result {
     Ops::<Nothing>::new([function]).map(drop)
 }
 
-/// For ftrace, what to call before which functions.
+/// For ftrace, what to call before which functions. While it is registered it must not be dropped.
 ///
 /// # Invariants
 ///
-/// It is initialised, with [`Self::called`] for its functions, and not registered.
-struct Ops<H: Hook>(Pin<KBox<Opaque<bindings::ftrace_ops>>>, PhantomData<H>);
+/// `ops` are initialised, with [`Self::called`] for the functions.
+#[pin_data(PinnedDrop)]
+struct Ops<H: Hook> {
+    #[pin]
+    ops: Opaque<bindings::ftrace_ops>,
+    /// Until then the hook is not called: ftrace may call what it then refuses to register.
+    is_registered: UnsafeCell<bool>,
+    _hook: PhantomData<H>,
+}
 
 impl<H: Hook> Ops<H> {
-    fn new(functions: impl IntoIterator<Item = KernelFunction>) -> Result<Self> {
-        let ops = KBox::pin_init(
-            Opaque::ffi_init(|ops| {
-                // SAFETY: `ops` is valid for writes.
-                unsafe { bindings::ftrace_ops_init(ops, Some(Self::called), H::REDIRECTS) }
+    fn new(functions: impl IntoIterator<Item = KernelFunction>) -> Result<Pin<KBox<Self>>> {
+        // INVARIANT: They have no functions yet.
+        let this = KBox::pin_init(
+            pin_init!(Self {
+                ops <- Opaque::ffi_init(|ops| {
+                    // SAFETY: `ops` is valid for writes.
+                    unsafe { bindings::ftrace_ops_init(ops, Some(Self::called), H::REDIRECTS) }
+                }),
+                is_registered: UnsafeCell::new(false),
+                _hook: PhantomData,
             }),
             GFP_KERNEL,
         )?;
-        // INVARIANT: It has no functions yet.
-        let ops = Self(ops, PhantomData);
         // For ftrace none means all that there are.
         let mut filtered = Err(EINVAL);
         for function in functions {
             // SAFETY: The ops are initialised.
             filtered = to_result(unsafe {
-                bindings::ftrace_set_filter_ip(ops.0.get(), function.address(), 0, 0)
+                bindings::ftrace_set_filter_ip(this.ops.get(), function.address(), 0, 0)
             });
             filtered?;
         }
-        filtered.map(|()| ops)
+        filtered.map(|()| this)
+    }
+
+    /// Once.
+    fn register(&self) -> Result {
+        // SAFETY: The ops are initialised, and stay where they are until they are unregistered.
+        to_result(unsafe { bindings::register_ftrace_function(self.ops.get()) })?;
+        // SAFETY: Nobody else writes it, and who reads it, does so in one step.
+        unsafe { self.is_registered.get().write_volatile(true) };
+        Ok(())
     }
 
     /// # Safety
     ///
-    /// For ftrace only: `regs` is that of a call.
+    /// For ftrace only: `ops` are those of a `Self`, `regs` is that of a call.
     unsafe extern "C" fn called(
         ip: c_ulong,
         _parent_ip: c_ulong,
-        _ops: *mut bindings::ftrace_ops,
+        ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
     ) {
+        let ops = Opaque::cast_from(ops);
+        // SAFETY: By the safety requirement; ftrace does not use ops that are gone.
+        let this = unsafe { &*container_of!(ops, Self, ops) };
+        // SAFETY: It is written in one step.
+        if !unsafe { this.is_registered.get().read_volatile() } {
+            return;
+        }
         // INVARIANT: The caller promises that.
         // SAFETY: ftrace lends it to its callbacks, one after the other; the wrapper is transparent.
         H::called(ip, unsafe { &mut *regs.cast::<Call>() });
     }
 }
 
-impl<H: Hook> Drop for Ops<H> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the ops are not registered.
-        unsafe { bindings::ftrace_free_filter(self.0.get()) };
+#[pinned_drop]
+impl<H: Hook> PinnedDrop for Ops<H> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: The ops are initialised, and not registered.
+        unsafe { bindings::ftrace_free_filter(self.ops.get()) };
     }
 }
 
@@ -165,7 +198,7 @@ impl<H: Hook> Drop for Ops<H> {
 /// # Invariants
 ///
 /// The ops are registered.
-pub struct Attachment<H: Hook>(Ops<H>);
+pub struct Attachment<H: Hook>(ManuallyDrop<Pin<KBox<Ops<H>>>>);
 
 // SAFETY: It can be detached from any thread.
 unsafe impl<H: Hook> Send for Attachment<H> {}
@@ -173,22 +206,22 @@ unsafe impl<H: Hook> Send for Attachment<H> {}
 impl<H: Hook> Attachment<H> {
     /// Attaches the hook to all of them, at once.
     ///
-    /// `EINVAL` if there is none, or one that cannot have hooks; `EBUSY` if it redirects, and there is another one at a function that does; or if the sysctl
-    /// `kernel.ftrace_enabled` is off. While there are hooks it cannot be turned off. `EAGAIN` if it
-    /// redirects, and BPF is busy with its trampolines.
+    /// `EINVAL` if there is none, or one that cannot have hooks; `EBUSY` if it redirects, and there is
+    /// another one at a function that does; or if the sysctl `kernel.ftrace_enabled` is off, which cannot
+    /// be turned off while there are hooks. If it redirects, and BPF has trampolines at a function,
+    /// whatever their change fails with: `EAGAIN`, after a millisecond, if BPF is busy with them.
     ///
     /// Context: process context, may sleep.
     pub fn new(functions: impl IntoIterator<Item = KernelFunction>) -> Result<Self> {
         let ops = Ops::new(functions)?;
-        // SAFETY: The ops are initialised, and stay where they are until they are unregistered.
-        if let Err(err) = to_result(unsafe { bindings::register_ftrace_function(ops.0.get()) }) {
+        if let Err(err) = ops.register() {
             // It may have been on ftrace's list for a moment, which is walked without a lock.
             // SAFETY: This is process context.
             unsafe { bindings::synchronize_rcu() };
             return Err(err);
         }
         // INVARIANT: As just done.
-        Ok(Self(ops))
+        Ok(Self(ManuallyDrop::new(ops)))
     }
 }
 
@@ -196,10 +229,12 @@ impl<H: Hook> Drop for Attachment<H> {
     /// Waits for the calls of the hook that are under way, and for what they have redirected to. May
     /// sleep.
     fn drop(&mut self) {
-        // INVARIANT: Of `Ops`, which it is again.
         // SAFETY: By the type invariant the ops are registered.
-        let err = unsafe { bindings::unregister_ftrace_function(self.0 .0.get()) };
-        // Only ftrace itself being broken makes this fail.
-        warn_on!(err != 0);
+        let err = unsafe { bindings::unregister_ftrace_function(self.0.ops.get()) };
+        // Only ftrace itself being broken makes this fail. It keeps them then.
+        if !warn_on!(err != 0) {
+            // SAFETY: This is done once. They are not registered any more.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        }
     }
 }

@@ -16,7 +16,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The address is that of the entry of a function in the kernel's text.
+/// The address is that of the entry of a function in the kernel's text, which has this size.
 #[derive(Clone, Copy)]
 pub struct KernelFunction {
     address: usize,
@@ -33,7 +33,7 @@ impl KernelFunction {
         let mut size = 0;
         // SAFETY: The name is a C string, and the size can be written.
         let entry = unsafe { bindings::function_entry(name.as_char_ptr(), &mut size) };
-        // INVARIANT: It is the entry.
+        // INVARIANT: It is the entry, and the size of the same function.
         Ok(Self {
             address: from_err_ptr(entry)? as usize,
             size,

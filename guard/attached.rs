@@ -13,11 +13,14 @@
 //!   see the stand-in.
 
 use crate::{
-    abstractions::ftrace::{
-        may_redirect,
-        Attachment,
-        Call,
-        Hook, //
+    abstractions::{
+        ftrace::{
+            may_redirect,
+            Attachment,
+            Call,
+            Hook, //
+        },
+        kernel_function::KernelFunction, //
     },
     functions::{
         leave_out,
@@ -45,22 +48,19 @@ impl Attached {
     /// These are the places of [`GUARDS`], which are alive for as long as this.
     pub(crate) unsafe fn new(places: &Places) -> Result<Self> {
         let functions = || places.iter().flatten().copied();
-        let redirect = if may_redirect() {
-            Attachment::new(functions())
-        } else {
-            Err(EPERM)
+        let err = match may_redirect().then(|| attach_patiently(functions)) {
+            Some(Ok(redirect)) => return Ok(Attached::Return(redirect)),
+            Some(Err(err)) => Some(err),
+            None => None,
         };
-        match redirect {
-            Ok(redirect) => Ok(Attached::Return(redirect)),
-            Err(err @ (EBUSY | EAGAIN | EPERM)) => {
-                let stand_in = Attachment::new(functions())?;
-                if err == EBUSY {
-                    pr_info!("gives way to what redirects one of them already\n");
-                }
-                Ok(Attached::StandIn(stand_in))
-            }
-            Err(err) => Err(err),
+        // This one asks nothing of anybody else.
+        let stand_in = Attachment::new(functions())?;
+        match err {
+            Some(EBUSY) => pr_info!("gives way to what redirects one of them already\n"),
+            Some(err) => pr_info!("redirects none of them: {err:?}\n"),
+            None => (),
         }
+        Ok(Attached::StandIn(stand_in))
     }
 
     /// From here on others can redirect the functions, whose places it was made with. May sleep.
@@ -72,6 +72,22 @@ impl Attached {
         }
         Ok(())
     }
+}
+
+/// Other programs come and go meanwhile, for which BPF changes its trampolines.
+fn attach_patiently<H: Hook, I>(functions: impl Fn() -> I) -> Result<Attachment<H>>
+where
+    I: Iterator<Item = KernelFunction>,
+{
+    const MS: usize = 50;
+
+    for _ in 1..MS {
+        match Attachment::new(functions()) {
+            Err(EAGAIN) => (),
+            result => return result,
+        }
+    }
+    Attachment::new(functions())
 }
 
 /// A way of leaving out a function.

@@ -44,11 +44,10 @@ impl Drop for LivepatchWatch {
 #[no_mangle]
 unsafe extern "C" fn kptr_defer_guard_rust_livepatch_coming(name: *const c_char) {
     // SAFETY: The caller promises that it is a string.
-    pr_info!("gives way to livepatch {}\n", unsafe {
-        CStr::from_char_ptr(name)
-    });
-    // SAFETY: Livepatches are watched for as long as the guards are alive.
-    if let Err(err) = unsafe { GUARDS.get() }.give_way() {
-        pr_warn!("what is guarded cannot be livepatched: {err:?}\n");
+    let name = unsafe { CStr::from_char_ptr(name) };
+    // SAFETY: The guards are alive for as long as livepatches are watched.
+    match unsafe { GUARDS.get() }.give_way() {
+        Ok(()) => pr_info!("gives way to livepatch {name}\n"),
+        Err(err) => pr_warn!("what is guarded cannot be patched by {name}: {err:?}\n"),
     }
 }

@@ -100,7 +100,9 @@ impl Guards {
 
     /// From here on they are guarded. May sleep.
     fn attach(&self) -> Result {
-        let attached = if self.guards.is_empty() {
+        // Livepatches that come meanwhile wait.
+        let mut attached = self.attached.lock();
+        let new = if self.guards.is_empty() {
             Err(ENODEV)
         } else {
             // SAFETY: `self` is those, and not dropped before it is detached.
@@ -110,8 +112,7 @@ impl Guards {
                 }
             })
         };
-        let attached = attached.inspect_err(|_| pr_err!("nothing to guard\n"))?;
-        *self.attached.lock() = Some(attached);
+        *attached = Some(new.inspect_err(|_| pr_err!("nothing to guard\n"))?);
         Ok(())
     }
 
@@ -167,9 +168,9 @@ struct KptrDeferGuard {
 impl kernel::Module for KptrDeferGuard {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let guards = Arc::new(GUARDS.init(Guards::find()?)?, GFP_KERNEL)?;
-        guards.get().attach()?;
         #[cfg(CONFIG_LIVEPATCH)]
         let watch = LivepatchWatch::new(guards.clone())?;
+        guards.get().attach()?;
         pr_info!(
             "version {} loaded: guards{}\n",
             env!("KPTR_DEFER_VERSION"),
