@@ -349,7 +349,7 @@ fn slab_objects(name: &str) -> Outcome<Option<u64>> {
 /// Last references are given back all the time, caught or not: those in NMIs that interrupt nothing
 /// that would mind. In other NMIs, on all CPUs, others are.
 fn reloaded() -> Outcome {
-    let reloads = rounds(50)?;
+    let (at_least, at_most) = (rounds(50)?, 1000);
     not_under_lockdep()?;
     not_built_in(GUARD)?;
     send_ipis(1)?;
@@ -362,29 +362,28 @@ fn reloaded() -> Outcome {
         Ok(seen.cgroup.last == seen.cgroup.objects)
     };
     let give_back = |stop: &AtomicBool| hit(&bpf, "last", Duration::from_millis(1), stop);
+    let mut caught = Numbers::default();
+    let (mut reloads, mut unloads) = (0, 0);
     let reload = || {
-        for _ in 0..reloads {
+        while reloads < at_least || caught.last_refs == 0 && reloads < at_most {
             if given_back()? {
                 put_dying(&bpf, "array", 16)?;
             }
             Loaded::new(GUARD, "")?.unload()?;
+            reloads += 1;
+            for numbers in log.read()?.iter().filter_map(|line| last_words(line)) {
+                unloads += 1;
+                caught.last_refs += numbers.last_refs;
+                caught.drained += numbers.drained;
+            }
         }
         eventually("all are given back", given_back)
     };
     alongside(storm_of_ipis, || alongside(give_back, reload))?;
     drop(hook);
     let seen = watch.all_freed()?;
-    let mut caught = Numbers::default();
-    let mut unloads = 0;
-    for line in log.read()? {
-        if let Some(numbers) = last_words(&line) {
-            unloads += 1;
-            caught.last_refs += numbers.last_refs;
-            caught.drained += numbers.drained;
-        }
-    }
     note(format!(
-        "released={} last={} caught={} not caught: call_rcu={} queue_work={}",
+        "reloads={reloads} released={} last={} caught={} not caught: call_rcu={} queue_work={}",
         seen.task.released + seen.cgroup.released,
         seen.last(),
         caught.last_refs,
