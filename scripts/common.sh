@@ -102,7 +102,6 @@ made_once() {
 kernel_settings() {
 	arch=x86_64	# what it runs on
 	make=()		# what every make for it has to be told
-	priority=()	# with what it is built
 	memory=1G	# what a machine for it needs, and kernel arguments
 	append=''
 	if [ -e "$1/settings" ]; then
