@@ -82,7 +82,7 @@ made_once() {
 	# shellcheck disable=SC2094 # nobody reads or writes it
 	(
 		# Whoever fails takes the lock's file away while others wait for it.
-		until flock 9 && [ "$folder.lock" -ef /proc/self/fd/9 ]; do
+		while flock 9 || die "cannot lock $folder.lock" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
 			exec 9>"$folder.lock"
 		done
 		! made "$folder" || exit 0
