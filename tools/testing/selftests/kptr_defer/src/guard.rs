@@ -37,6 +37,7 @@ use crate::{
     verifier,
     workload::{
         on_cpu,
+        rounds,
         Objects, //
     },
 };
@@ -51,8 +52,10 @@ use std::{
     sync::Mutex, //
 };
 
-/// Pairs of a task and a cgroup, in the maps of bpf/guard.bpf.c.
-pub const SLOTS: u32 = 128;
+/// Of a task and a cgroup, in the maps of bpf/guard.bpf.c, which have room for 128.
+pub fn pairs() -> Outcome<u64> {
+    Ok(rounds(128)?.max(16).into())
+}
 
 const KINDS: [&str; 5] = [
     "array",
@@ -256,14 +259,14 @@ pub fn used_by(bpf: &Bpf, map: &str, watch: &Watch, users: u64) -> Outcome {
 }
 
 /// Puts references of so many objects into the map, and lets the objects end.
-pub fn put_dying(bpf: &Bpf, map: &str, count: u32) -> Outcome {
+pub fn put_dying(bpf: &Bpf, map: &str, count: u64) -> Outcome {
     let objects = Objects::new(count)?;
     put(bpf, map, &objects)?;
     objects.end()
 }
 
 /// The same, and waits until they are the last ones.
-pub fn put_last(bpf: &Bpf, map: &str, watch: &Watch, count: u32) -> Outcome {
+pub fn put_last(bpf: &Bpf, map: &str, watch: &Watch, count: u64) -> Outcome {
     put_dying(bpf, map, count)?;
     used_by(bpf, map, watch, 1)
 }
@@ -439,7 +442,7 @@ fn not_caught(map: &str) -> Outcome {
     not_under_lockdep()?;
     not_built_in(GUARD)?;
     let (bpf, watch) = load_for(map)?;
-    put_last(&bpf, map, &watch, SLOTS)?;
+    put_last(&bpf, map, &watch, pairs()?)?;
     give_back_in_nmi(&bpf, map)?;
     let seen = watch.seen()?;
     note(format!(
@@ -449,9 +452,9 @@ fn not_caught(map: &str) -> Outcome {
         seen.queue_work
     ));
     check!(seen.nmi == 1);
-    check!(seen.task.last == SLOTS.into() && seen.cgroup.last == SLOTS.into());
-    check!(seen.call_rcu == SLOTS.into());
-    check!(seen.queue_work == SLOTS.into());
+    check!(seen.task.last == pairs()? && seen.cgroup.last == pairs()?);
+    check!(seen.call_rcu == pairs()?);
+    check!(seen.queue_work == pairs()?);
     watch.all_freed()?;
     Ok(())
 }
@@ -467,7 +470,7 @@ fn load_for(map: &str) -> Outcome<(Bpf, Watch)> {
 fn caught_from(map: &str) -> Outcome {
     let guard = Guard::load("")?;
     let (bpf, watch) = load_for(map)?;
-    put_last(&bpf, map, &watch, SLOTS)?;
+    put_last(&bpf, map, &watch, pairs()?)?;
     give_back_in_nmi(&bpf, map)?;
     all_were_last(&guard, &watch)?;
     drop(bpf);
@@ -479,7 +482,7 @@ fn all_were_last(guard: &Guard, watch: &Watch) -> Outcome {
     note(format!("nmi={} last={}", seen.nmi, seen.last()));
     check!(seen.nmi > 0);
     check!(seen.not_nmi == 0);
-    check!(seen.task.last == SLOTS.into() && seen.cgroup.last == SLOTS.into());
+    check!(seen.task.last == pairs()? && seen.cgroup.last == pairs()?);
     Ok(())
 }
 
@@ -487,7 +490,7 @@ fn caught_on_ipi(kind: &str) -> Outcome {
     let guard = Guard::load("")?;
     let program = format!("from_{kind}");
     let (bpf, watch) = load(&["put_array", "look_array", &program])?;
-    put_last(&bpf, "array", &watch, SLOTS)?;
+    put_last(&bpf, "array", &watch, pairs()?)?;
     run_on_ipis(&bpf.program(&program)?)?;
     all_were_last(&guard, &watch)?;
     drop(bpf);
@@ -504,7 +507,7 @@ fn of_the_living() -> Outcome {
         &one_by_one("array"),
         &one_by_one("hash"),
     ])?;
-    let objects = Objects::new(SLOTS)?;
+    let objects = Objects::new(pairs()?)?;
     put(&bpf, "array", &objects)?;
     put(&bpf, "hash", &objects)?;
     let before = look(&bpf, "hash", &watch, 0)?.users;
@@ -515,17 +518,17 @@ fn of_the_living() -> Outcome {
         "released={} users: {before}, then {after}",
         seen.task.released
     ));
-    check!(seen.task.released == SLOTS.into() && seen.cgroup.released == SLOTS.into());
-    check!(after + u64::from(SLOTS) == before);
+    check!(seen.task.released == pairs()? && seen.cgroup.released == pairs()?);
+    check!(after + pairs()? == before);
     check!(seen.last() == 0);
-    check!(guard.sum()?.nmi == 2 * u64::from(SLOTS));
+    check!(guard.sum()?.nmi == 2 * pairs()?);
     check!(guard.sum()?.last_refs == 0);
 
     objects.end()?;
     used_by(&bpf, "hash", &watch, 1)?;
     give_back_in_nmi(&bpf, "hash")?;
     let seen = guard.caught_all(&watch)?;
-    check!(seen.last() == 2 * u64::from(SLOTS));
+    check!(seen.last() == 2 * pairs()?);
     drop(bpf);
     guard.unload()
 }
@@ -534,12 +537,12 @@ fn of_the_living() -> Outcome {
 fn map_closed() -> Outcome {
     let guard = Guard::load("")?;
     let (bpf, watch) = load(&["put_array", "look_array"])?;
-    put_last(&bpf, "array", &watch, SLOTS)?;
+    put_last(&bpf, "array", &watch, pairs()?)?;
     drop(bpf);
     watch.all_freed()?;
     for function in ["bpf_task_release_dtor", "bpf_cgroup_release_dtor"] {
         let numbers = guard.of(function)?;
-        check!(numbers.calls == SLOTS.into(), "{function}: {numbers:?}");
+        check!(numbers.calls == pairs()?, "{function}: {numbers:?}");
     }
     check!(guard.sum()?.nmi == 0);
     guard.unload()
@@ -554,17 +557,17 @@ fn by_destructor() -> Outcome {
     for (kind, address) in (0u32..).zip(kernel_symbols(DTORS)?) {
         dtors.update(&kind.to_ne_bytes(), &address.to_ne_bytes(), MapFlags::ANY)?;
     }
-    put_last(&bpf, "array", &watch, SLOTS)?;
+    put_last(&bpf, "array", &watch, pairs()?)?;
     give_back_in_nmi(&bpf, "by_dtor")?;
     let seen = watch.all_freed()?;
     seen.safe()?;
-    check!(seen.last() == 2 * u64::from(SLOTS));
+    check!(seen.last() == 2 * pairs()?);
     for function in DTORS {
         let numbers = guard.of(function)?;
         note(format!("{function}: {numbers:?}"));
-        check!(numbers.nmi == SLOTS.into());
-        check!(numbers.last_refs == SLOTS.into());
-        check!(numbers.drained == SLOTS.into());
+        check!(numbers.nmi == pairs()?);
+        check!(numbers.last_refs == pairs()?);
+        check!(numbers.drained == pairs()?);
     }
     drop(bpf);
     guard.unload()
@@ -573,15 +576,15 @@ fn by_destructor() -> Outcome {
 fn memory_cgroups() -> Outcome {
     let guard = Guard::load("")?;
     let (bpf, watch) = load(&["put_array", "look_array", &one_by_one("memcg")])?;
-    let objects = Objects::with_memory(SLOTS)?;
+    let objects = Objects::with_memory(pairs()?)?;
     put(&bpf, "array", &objects)?;
     let parent = objects.parent().clone();
     let dying = parent.dying_memory_cgroups()?;
     give_back_in_nmi(&bpf, "memcg")?;
     let seen = watch.seen()?;
-    check!(seen.memcg.released == SLOTS.into());
+    check!(seen.memcg.released == pairs()?);
     check!(seen.memcg.last == 0);
-    check!(guard.of("bpf_put_mem_cgroup")?.nmi == SLOTS.into());
+    check!(guard.of("bpf_put_mem_cgroup")?.nmi == pairs()?);
     check!(guard.sum()?.last_refs == 0);
     objects.end()?;
     eventually("memory cgroups are freed", || {
@@ -600,7 +603,7 @@ fn says_so_once() -> Outcome {
     tracing.set("events/kptr_defer/guard_last_ref/enable", "1")?;
     let (bpf, watch) = load(&["put_array", "look_array", &one_by_one("array")])?;
     for _ in 0..2 {
-        put_last(&bpf, "array", &watch, SLOTS)?;
+        put_last(&bpf, "array", &watch, pairs()?)?;
         give_back_in_nmi(&bpf, "array")?;
     }
     let seen = guard.caught_all(&watch)?;

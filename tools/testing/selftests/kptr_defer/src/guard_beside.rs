@@ -8,12 +8,12 @@ use crate::{
     check,
     guard::{
         self,
+        pairs,
         put_last,
         Guard,
         OfWatcher,
         Seen,
-        Watch,
-        SLOTS, //
+        Watch, //
     },
     guard_races::{
         alongside,
@@ -86,7 +86,7 @@ fn load(watchers: &[&str]) -> Outcome<(Bpf, Watch)> {
 }
 
 fn give_back_last_ones(bpf: &Bpf, watch: &Watch) -> Outcome {
-    put_last(bpf, "array", watch, SLOTS)?;
+    put_last(bpf, "array", watch, pairs()?)?;
     run_on_ipis(&bpf.program("from_tp_btf")?)
 }
 
@@ -117,9 +117,9 @@ fn watched(first: First) -> Outcome {
         ("kprobe", seen.kprobe),
     ] {
         note(format!("{name}: right={right} wrong={wrong}"));
-        check!(right == SLOTS.into() && wrong == 0);
+        check!(right == pairs()? && wrong == 0);
     }
-    check!(seen.last() == 2 * u64::from(SLOTS));
+    check!(seen.last() == 2 * pairs()?);
     drop(bpf);
     guard.unload()
 }
@@ -136,7 +136,7 @@ fn traced() -> Outcome {
     let traced = tracing.lines_with(&[": bpf_task_release <-"])?;
     note(format!("traced={traced}"));
     check!(traced == seen.task.released);
-    check!(seen.last() == 2 * u64::from(SLOTS));
+    check!(seen.last() == 2 * pairs()?);
     drop((tracing, bpf));
     guard.unload()
 }
@@ -210,14 +210,14 @@ fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
     let seen = caught(&guard, &watch, 1)?;
     let calls = livepatch.calls()?;
     note(format!("livepatched calls={calls}"));
-    check!(calls >= SLOTS.into() && calls <= seen.task.released);
+    check!(calls >= pairs()? && calls <= seen.task.released);
 
     if unloaded_first == First::Guard {
         guard.unload()?;
         // Outside NMI: the second ones replace the first.
-        put_last(&bpf, "array", &watch, SLOTS)?;
-        put_last(&bpf, "array", &watch, SLOTS)?;
-        check!(livepatch.calls()? == calls + u64::from(SLOTS));
+        put_last(&bpf, "array", &watch, pairs()?)?;
+        put_last(&bpf, "array", &watch, pairs()?)?;
+        check!(livepatch.calls()? == calls + pairs()?);
         drop((livepatch, bpf));
         watch.all_freed()?;
         return Ok(());
@@ -232,6 +232,6 @@ fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
 fn caught(guard: &Guard, watch: &Watch, rounds: u64) -> Outcome<Seen> {
     let seen = guard.caught_all(watch)?;
     note(format!("nmi={} last={}", seen.nmi, seen.last()));
-    check!(seen.last() == 2 * rounds * u64::from(SLOTS));
+    check!(seen.last() == 2 * rounds * pairs()?);
     Ok(seen)
 }

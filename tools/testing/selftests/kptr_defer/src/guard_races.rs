@@ -10,6 +10,7 @@ use crate::{
         self,
         give_back_in_nmi,
         last_words,
+        pairs,
         put,
         put_dying,
         put_last,
@@ -17,8 +18,7 @@ use crate::{
         Guard,
         Numbers,
         Seen,
-        Watch,
-        SLOTS, //
+        Watch, //
     },
     kmsg::Kmsg,
     ktap::{
@@ -243,7 +243,7 @@ fn last_two() -> Outcome {
     let guard = Guard::load("")?;
     let (bpf, watch) = guard::load(&["put_array", "put_hash", "look_array", "ipi_both"])?;
     for round in 1..=5 {
-        let objects = Objects::new(SLOTS)?;
+        let objects = Objects::new(pairs()?)?;
         put(&bpf, "array", &objects)?;
         put(&bpf, "hash", &objects)?;
         objects.end()?;
@@ -253,8 +253,7 @@ fn last_two() -> Outcome {
         for function in ["bpf_task_release", "bpf_cgroup_release"] {
             let numbers = guard.of(function)?;
             check!(
-                numbers.nmi == 2 * numbers.last_refs
-                    && numbers.last_refs == round * u64::from(SLOTS),
+                numbers.nmi == 2 * numbers.last_refs && numbers.last_refs == round * pairs()?,
                 "{function}: {numbers:?}"
             );
         }
@@ -302,7 +301,7 @@ fn storm() -> Outcome {
     let hook = bpf.program("ipi_last")?.attach()?;
     let tasks = slab_objects("task_struct")?;
     for _ in 0..volleys {
-        put_last(&bpf, "array", &watch, SLOTS)?;
+        put_last(&bpf, "array", &watch, pairs()?)?;
         eventually("all are given back", || {
             send_ipis(10)?;
             let seen = watch.seen()?;
@@ -313,7 +312,7 @@ fn storm() -> Outcome {
     end_of_ipis()?;
     let seen = guard.caught_all(&watch)?;
     note(format!("nmi={} last={}", seen.nmi, seen.last()));
-    check!(seen.last() == 2 * u64::from(volleys * SLOTS));
+    check!(seen.last() == 2 * u64::from(volleys) * pairs()?);
     if let Some(before) = tasks {
         let mut now = 0;
         let freed = eventually("the tasks are freed", || {
@@ -403,7 +402,7 @@ fn unload_waits() -> Outcome {
     let module = Loaded::new(GUARD, "")?;
     let (bpf, watch) =
         guard::load(&["put_array", "look_array", &one_by_one("array"), "slow_dtor"])?;
-    put_last(&bpf, "array", &watch, SLOTS)?;
+    put_last(&bpf, "array", &watch, pairs()?)?;
     let slow = bpf.program("slow_dtor")?.attach()?;
     let mut log = Kmsg::from_now_on()?;
     give_back_in_nmi(&bpf, "array")?;
@@ -414,7 +413,7 @@ fn unload_waits() -> Outcome {
     let Some(numbers) = lines.iter().find_map(|line| last_words(line)) else {
         return failed(format!("no last words in {lines:?}"));
     };
-    check!(numbers.last_refs == 2 * u64::from(SLOTS));
+    check!(numbers.last_refs == 2 * pairs()?);
     check!(numbers.drained == numbers.last_refs);
     drop(slow);
     watch.all_freed()?.safe()?;

@@ -17,12 +17,12 @@ use crate::{
         Loaded, //
     },
     nmi::run_on_ipis,
+    workload::rounds,
 };
 use libbpf_rs::ProgramInput;
 use std::fs;
 
 const SAMPLE: &str = "kptr_defer_sample_c";
-const ROUNDS: u32 = 20;
 
 /// Of each other one a reference stays in a map.
 const IN_MAP: u64 = 125;
@@ -44,7 +44,7 @@ fn all_freed() -> Outcome {
     let sample = Loaded::new(SAMPLE, "")?;
     let bpf = Bpf::load("sample_c", &["fill", "empty"])?;
     let (fill, empty) = (bpf.program("fill")?, bpf.program("empty")?);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(20)? {
         fill.test_run(ProgramInput::default())?;
         run_on_ipis(&empty)?;
     }

@@ -24,6 +24,7 @@ use crate::{
         Stats, //
     },
     nmi::run_on_ipis,
+    workload::rounds,
 };
 use libbpf_rs::ProgramInput;
 use std::{
@@ -158,8 +159,7 @@ fn map_closed() -> Outcome {
 }
 
 fn others_do_not_wait() -> Outcome {
-    const TASKS: u64 = 20;
-
+    let rounds = rounds(20)?;
     let sleepers = Sleepers::load()?;
     let bpf = Bpf::load("sleepable", &["fill", "empty_on_nmi_point", "replace_task"])?;
     let hold = Hold::new()?;
@@ -168,11 +168,11 @@ fn others_do_not_wait() -> Outcome {
     eventually("one sleeps", || Ok(Sleepers::number("asleep")? == 1))?;
     let program = bpf.program("replace_task")?;
     // The last one stays in the map.
-    for _ in 0..=TASKS {
+    for _ in 0..=rounds {
         run_on_ipis(&program)?;
     }
     let tasks = bpf.counted()?.released_in_nmi - released;
-    check!(tasks >= TASKS);
+    check!(tasks >= rounds.into());
     eventually("the others are dropped", || {
         Ok(Stats::read()?.get("drained")? == tasks)
     })?;

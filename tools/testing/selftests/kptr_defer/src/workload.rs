@@ -380,18 +380,18 @@ pub struct Objects {
 }
 
 impl Objects {
-    pub fn new(count: u32) -> Outcome<Objects> {
+    pub fn new(count: u64) -> Outcome<Objects> {
         Objects::in_parent(Parent::new()?, count)
     }
 
     /// The cgroups are memory cgroups, too.
-    pub fn with_memory(count: u32) -> Outcome<Objects> {
+    pub fn with_memory(count: u64) -> Outcome<Objects> {
         let parent = Parent::new()?;
         parent.enable_memory()?;
         Objects::in_parent(parent, count)
     }
 
-    fn in_parent(parent: Parent, count: u32) -> Outcome<Objects> {
+    fn in_parent(parent: Parent, count: u64) -> Outcome<Objects> {
         let mut objects = Objects {
             tasks: Vec::new(),
             cgroups: Vec::new(),
