@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench vm model audit clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench vm sweep model audit clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -39,6 +39,9 @@ bench:	## what it costs, in instructions
 ## Checking it
 check:	## every test there is
 	$(Q)scripts/check
+
+sweep:	## an NMI at every instruction of a drop, an acquire, a drain
+	$(Q)tests/sweep/run
 
 model:	## the queue and the borrowed node, under all interleavings
 	$(Q)tests/model/run

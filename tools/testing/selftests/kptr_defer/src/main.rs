@@ -13,6 +13,8 @@ use std::{
 };
 
 mod bpf;
+#[cfg(target_arch = "x86_64")]
+mod kernel_text;
 mod kmsg;
 mod ktap;
 mod module;
@@ -41,6 +43,8 @@ mod rust_api;
 mod sample_c;
 mod sleepable;
 mod sources;
+#[cfg(target_arch = "x86_64")]
+mod sweep;
 mod teardown;
 mod under_fire;
 mod verifier;
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         sample_c::tests(),
         rust_api::tests(),
         under_fire::tests(),
+        #[cfg(target_arch = "x86_64")]
+        sweep::tests(),
         guard_load::tests(),
         guard::tests(),
         guard_beside::tests(),

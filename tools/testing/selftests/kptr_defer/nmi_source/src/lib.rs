@@ -56,15 +56,18 @@ use libbpf_rs::{
     Link,
     ProgramMut, //
 };
-use perf_event_open_sys::bindings::{
-    perf_event_attr,
-    HW_BREAKPOINT_LEN_1,
-    HW_BREAKPOINT_W,
-    HW_BREAKPOINT_X,
-    PERF_COUNT_HW_CPU_CYCLES,
-    PERF_FLAG_FD_CLOEXEC,
-    PERF_TYPE_BREAKPOINT,
-    PERF_TYPE_HARDWARE, //
+use perf_event_open_sys::{
+    bindings::{
+        perf_event_attr,
+        HW_BREAKPOINT_LEN_1,
+        HW_BREAKPOINT_W,
+        HW_BREAKPOINT_X,
+        PERF_COUNT_HW_CPU_CYCLES,
+        PERF_FLAG_FD_CLOEXEC,
+        PERF_TYPE_BREAKPOINT,
+        PERF_TYPE_HARDWARE, //
+    },
+    ioctls,
 };
 use std::{
     cell::UnsafeCell,
@@ -96,6 +99,8 @@ pub enum Error {
     Absent(String),
     /// It opens but does not interrupt. A reason to skip, not to fail.
     Silent(String),
+    /// The kernel lets nothing interrupt it there.
+    NotThere(String),
     /// It is there but was not to be had as asked: rights, arguments, or all slots taken.
     Refused(String),
 }
@@ -109,7 +114,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Error::Absent(why) | Error::Silent(why) | Error::Refused(why)) = self;
+        let (Error::Absent(why) | Error::Silent(why) | Error::NotThere(why) | Error::Refused(why)) =
+            self;
         f.write_str(why)
     }
 }
@@ -159,9 +165,7 @@ impl Event {
     /// `address` is where an instruction of kernel or module text begins, for one the address of
     /// a function (see [`kernel_symbol`]), and not on the kprobes blacklist. x86 only.
     pub fn execute(scope: Scope, address: u64) -> Result<Event> {
-        // The one length that x86 takes for instructions.
-        let length = size_of::<c_long>() as u64;
-        breakpoint(scope, HW_BREAKPOINT_X, address, length)
+        breakpoint(scope, on_instruction(address))
     }
 
     /// Lets `program` run on each interrupt, from now on and until the result is dropped.
@@ -199,6 +203,18 @@ impl Attached {
         (&self.counter).read_exact(&mut count)?;
         Ok(u64::from_ne_bytes(count))
     }
+
+    /// Lets an [`Event::execute`] interrupt at another address from now on. It stays where it is if
+    /// that fails.
+    pub fn move_to(&self, address: u64) -> Result<()> {
+        let mut attr = on_instruction(address);
+        attr.set_disabled(0);
+        // SAFETY: An event of ours, and an `attr` that is initialised and says its size.
+        if unsafe { ioctls::MODIFY_ATTRIBUTES(self.counter.as_raw_fd(), &mut attr) } < 0 {
+            return Err(no_breakpoint(address, &io::Error::last_os_error()));
+        }
+        Ok(())
+    }
 }
 
 /// Memory that the kernel writes to on request, and the NMI that each such write raises.
@@ -226,9 +242,7 @@ impl KernelWrites {
         let address = self.target.get() as u64;
         breakpoint(
             Scope::ThisThread,
-            HW_BREAKPOINT_W,
-            address,
-            HW_BREAKPOINT_LEN_1.into(),
+            breakpoint_attr(HW_BREAKPOINT_W, address, HW_BREAKPOINT_LEN_1.into()),
         )
     }
 
@@ -309,12 +323,12 @@ fn text_symbol(line: &str, name: &str) -> Option<u64> {
     u64::from_str_radix(address, 16).ok()
 }
 
-fn breakpoint(scope: Scope, kind: u32, address: u64, length: u64) -> Result<Event> {
-    if !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-        return Err(Error::Absent(
-            "hardware breakpoints are no NMI source here: only x86 enters NMI for them".into(),
-        ));
-    }
+/// With the one length that x86 takes for instructions.
+fn on_instruction(address: u64) -> perf_event_attr {
+    breakpoint_attr(HW_BREAKPOINT_X, address, size_of::<c_long>() as u64)
+}
+
+fn breakpoint_attr(kind: u32, address: u64, length: u64) -> perf_event_attr {
     let mut attr = perf_event_attr {
         type_: PERF_TYPE_BREAKPOINT,
         bp_type: kind,
@@ -323,23 +337,36 @@ fn breakpoint(scope: Scope, kind: u32, address: u64, length: u64) -> Result<Even
     attr.__bindgen_anon_3.bp_addr = address;
     attr.__bindgen_anon_4.bp_len = length;
     attr.set_exclude_user(1);
-    open(attr, scope).map_err(|err| {
-        let what = format!("a hardware breakpoint at {address:#x}");
-        match err.raw_os_error() {
-            Some(libc::ENOSPC) => Error::Refused(format!(
-                "{what} is not to be had: the debug registers are all in use, \
-                 by other breakpoints here or by a debugger"
-            )),
-            Some(libc::EINVAL) => Error::Refused(format!(
-                "the kernel allows no breakpoint at {address:#x}: \
-                 not kernel text, on the kprobes blacklist, or there is no such CPU"
-            )),
-            Some(libc::ENOENT | libc::EOPNOTSUPP) => {
-                Error::Absent(format!("{what} is not supported here: {err}"))
-            }
-            _ => refused(&what, &err),
+    attr
+}
+
+fn breakpoint(scope: Scope, attr: perf_event_attr) -> Result<Event> {
+    if !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+        return Err(Error::Absent(
+            "hardware breakpoints are no NMI source here: only x86 enters NMI for them".into(),
+        ));
+    }
+    // SAFETY: `breakpoint_attr()` has set it, and any bytes are a number.
+    let address = unsafe { attr.__bindgen_anon_3.bp_addr };
+    open(attr, scope).map_err(|err| no_breakpoint(address, &err))
+}
+
+fn no_breakpoint(address: u64, err: &io::Error) -> Error {
+    let what = format!("a hardware breakpoint at {address:#x}");
+    match err.raw_os_error() {
+        Some(libc::ENOSPC) => Error::Refused(format!(
+            "{what} is not to be had: the debug registers are all in use, \
+             by other breakpoints here or by a debugger"
+        )),
+        Some(libc::EINVAL) => Error::NotThere(format!(
+            "the kernel allows no breakpoint at {address:#x}: \
+             not kernel text, on the kprobes blacklist, or there is no such CPU"
+        )),
+        Some(libc::ENOENT | libc::EOPNOTSUPP) => {
+            Error::Absent(format!("{what} is not supported here: {err}"))
         }
-    })
+        _ => refused(&what, err),
+    }
 }
 
 fn sampling_every(period: u64) -> perf_event_attr {
