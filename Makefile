@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench vm sweep model audit clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench vm sweep torture model audit clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -42,6 +42,9 @@ check:	## every test there is
 
 sweep:	## an NMI at every instruction of a drop, an acquire, a drain
 	$(Q)tests/sweep/run
+
+torture:	## everything at once and at random, for MINUTES= (1)
+	$(Q)scripts/in-vm torture
 
 model:	## the queue and the borrowed node, under all interleavings
 	$(Q)tests/model/run

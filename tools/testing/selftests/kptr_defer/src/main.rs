@@ -46,6 +46,7 @@ mod sources;
 #[cfg(target_arch = "x86_64")]
 mod sweep;
 mod teardown;
+mod torture;
 mod under_fire;
 mod verifier;
 
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         under_fire::tests(),
         #[cfg(target_arch = "x86_64")]
         sweep::tests(),
+        torture::tests(),
         guard_load::tests(),
         guard::tests(),
         guard_beside::tests(),
