@@ -83,6 +83,7 @@ fn budget_from_param() -> Result<u32> {
 }
 
 fn start(when: DeferWhen, budget: u32) -> Result<(Arc<Alive<Engine>>, Alive<Reserve>)> {
+    when.enable();
     let engine = Arc::new(ENGINE.init(Engine::new(when, budget))?, GFP_KERNEL)?;
     let reserve = RESERVE.init(Reserve::new(engine.clone()))?;
     Ok((engine, reserve))
@@ -124,13 +125,13 @@ impl Drop for KptrDefer {
         engine.barrier();
 
         let stats = engine.stats();
-        let (deferred, drained) = (stats.deferred.sum(), stats.drained());
+        let (deferred, drained) = (stats.deferred(), stats.drained());
         pr_info!(
             "unloaded: inline={} deferred={} drained={} acquire_failed={}\n",
-            stats.inline.sum(),
+            stats.inline(),
             deferred,
             drained,
-            stats.acquire_failed.sum(),
+            stats.acquire_failed(),
         );
         if warn_on!(deferred != drained || stats.handles_live() != 0) {
             pr_err!(

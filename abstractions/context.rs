@@ -25,18 +25,6 @@ pub fn irqs_disabled() -> bool {
     unsafe { bindings::irqs_disabled() }
 }
 
-/// Nanoseconds of the monotonic clock.
-///
-/// In NMI a concurrent update of the clock may make it step back by a little, see
-/// `ktime_get_mono_fast_ns()`.
-///
-/// Context: any.
-#[inline(always)]
-pub fn monotonic_fast_ns() -> u64 {
-    // SAFETY: It may be called from any context.
-    unsafe { bindings::ktime_get_mono_fast_ns() }
-}
-
 /// Lets others run, for code that loops for long.
 ///
 /// Context: process context, may sleep.

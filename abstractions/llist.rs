@@ -155,14 +155,22 @@ impl<T: Linked> Chain<T> {
         self.first.is_null()
     }
 
-    /// Adds `item` at the front.
+    /// Moves the item at the front of another chain to the front of this one; `false` if there is none.
+    ///
+    /// Done until then, it turns the other chain round.
     #[inline]
-    pub fn push(&mut self, item: T) {
-        let node = item.into_node();
-        // SAFETY: By the safety requirements of `Linked` the node is valid and ours alone.
+    pub fn push_first_of(&mut self, other: &mut Self) -> bool {
+        let Some(node) = NonNull::new(other.first) else {
+            return false;
+        };
+        // INVARIANT: The other chain goes on with what follows the node.
+        // SAFETY: By the type invariant the node is valid.
+        other.first = unsafe { (*node.as_ptr()).next };
+        // SAFETY: As above, and it is on no chain now.
         unsafe { (*node.as_ptr()).next = self.first };
-        // INVARIANT: The new node comes from `into_node`, and the chain goes on behind it.
+        // INVARIANT: The node comes from `into_node`, and the chain goes on behind it.
         self.first = node.as_ptr();
+        true
     }
 
     /// Takes the item at the front.

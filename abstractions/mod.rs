@@ -7,9 +7,11 @@
 pub(crate) mod baton;
 #[cfg(CONFIG_CGROUPS)]
 pub(crate) mod cgroup;
+pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod cred;
 pub(crate) mod file;
+pub(crate) mod gauge;
 pub(crate) mod irq_work;
 pub(crate) mod llist;
 pub(crate) mod mm;

@@ -28,12 +28,17 @@ pub(crate) enum InProcess {}
 ///
 /// # Invariants
 ///
-/// The slot is valid, this is all there is that may use it, and its destructor may be called once, in
-/// the context that `C` says, on any CPU; for [`InHardIrq`] also in any context that [`DeferWhen`]
-/// does not defer in.
+/// The slot is valid, this is all there is that may use it, and the destructor may be called with it
+/// once, in the context that `C` says, on any CPU; for [`InHardIrq`] also in any context that
+/// [`DeferWhen`] does not defer in.
 ///
 /// [`DeferWhen`]: super::when::DeferWhen
-pub(crate) struct PendingDrop<C>(NonNull<kptr_defer_slot>, PhantomData<C>);
+pub(crate) struct PendingDrop<C> {
+    slot: NonNull<kptr_defer_slot>,
+    /// Written to the slot only when it is needed there.
+    dtor: Destructor,
+    _context: PhantomData<C>,
+}
 
 // SAFETY: By the type invariant the destructor may be called on any CPU.
 unsafe impl<C> Send for PendingDrop<C> {}
@@ -46,20 +51,19 @@ impl<C> PendingDrop<C> {
     /// What the type's invariant says holds for `slot` and `dtor`.
     #[inline(always)]
     pub(crate) unsafe fn new(slot: NonNull<kptr_defer_slot>, dtor: Destructor) -> Self {
-        // SAFETY: The caller promises that the slot is valid and not in use.
-        unsafe { (*slot.as_ptr()).dtor = Some(dtor) };
         // INVARIANT: The caller promises what the invariant says.
-        Self(slot, PhantomData)
+        Self {
+            slot,
+            dtor,
+            _context: PhantomData,
+        }
     }
 
     /// Drops the object.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run(self) {
-        // SAFETY: By the type invariant the slot is valid.
-        if let Some(dtor) = unsafe { (*self.0.as_ptr()).dtor } {
-            // SAFETY: By the type invariant it may be called, once: `self` is gone with this.
-            unsafe { dtor(self.0.as_ptr()) };
-        }
+        // SAFETY: By the type invariant it may be called, once: `self` is gone with this.
+        unsafe { (self.dtor)(self.slot.as_ptr()) };
     }
 }
 
@@ -68,8 +72,11 @@ impl<C> PendingDrop<C> {
 unsafe impl<C> Linked for PendingDrop<C> {
     #[inline(always)]
     fn into_node(self) -> NonNull<llist_node> {
+        let slot = self.slot.as_ptr();
+        // SAFETY: By the type invariant the slot is valid, and ours.
+        unsafe { (*slot).dtor = Some(self.dtor) };
         // SAFETY: The slot is valid, so is the place of its field.
-        unsafe { NonNull::new_unchecked(&raw mut (*self.0.as_ptr()).node) }
+        unsafe { NonNull::new_unchecked(&raw mut (*slot).node) }
     }
 
     #[inline(always)]
@@ -77,7 +84,12 @@ unsafe impl<C> Linked for PendingDrop<C> {
         // SAFETY: The caller promises that the node comes from `into_node`, so it is in a slot.
         let slot = unsafe { container_of!(node.as_ptr(), kptr_defer_slot, node) };
         // INVARIANT: The node carried the duty here.
-        // SAFETY: A slot that holds a node is not at null.
-        Self(unsafe { NonNull::new_unchecked(slot) }, PhantomData)
+        Self {
+            // SAFETY: A slot that holds a node is not at null.
+            slot: unsafe { NonNull::new_unchecked(slot) },
+            // SAFETY: `into_node` has written it.
+            dtor: unsafe { (*slot).dtor.unwrap_unchecked() },
+            _context: PhantomData,
+        }
     }
 }

@@ -50,7 +50,9 @@ use super::{
     stats::{
         LaneStats,
         Since,
-        Stats, //
+        Stats,
+        DEFERRED,
+        INLINE, //
     },
     when::DeferWhen, //
 };
@@ -61,6 +63,7 @@ use crate::abstractions::{
     },
     context::{
         cond_resched,
+        in_nmi,
         without_preemption, //
     },
     irq_work::{
@@ -138,10 +141,9 @@ impl Batch {
             }
 
             for _ in 0..*budget {
-                let Some(drop) = self.newest_first.pop() else {
+                if !self.oldest_first.push_first_of(&mut self.newest_first) {
                     break;
-                };
-                self.oldest_first.push(drop);
+                }
                 self.turned = self.turned.wrapping_add(1);
             }
             if !self.newest_first.is_empty() {
@@ -210,7 +212,7 @@ impl irq_work::Handler for Queue {
         } else {
             self.budget
         };
-        let mut since = self.stats.latency.since_raised();
+        let mut since = self.stats.since_raised();
         while !self.list.is_empty() {
             let Some(mut batch) = self.batch.try_take() else {
                 // Its holder will look at the list again.
@@ -276,7 +278,7 @@ impl Lane for InHardIrq {
     fn add(queue: &Queue, drop: PendingDrop<Self>) -> bool {
         let first = queue.list.add(drop);
         if first {
-            queue.stats.latency.raised();
+            queue.stats.raises();
         }
         first
     }
@@ -326,20 +328,33 @@ impl Engine {
     /// Context: any.
     #[inline(always)]
     pub(crate) fn give_back<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
-        let preemptible = C::ALWAYS_DEFERRED || matches!(self.when, DeferWhen::Always);
-        let deferred = C::ALWAYS_DEFERRED || self.when.is_now();
-        if !deferred {
-            self.stats().inline.inc();
-            drop.run();
-            return false;
+        if in_nmi() {
+            self.stats().counts.inc::<DEFERRED>();
+            self.defer_unpreempted(drop);
+            return true;
         }
-        self.stats().deferred.inc();
-        if preemptible {
+        if C::ALWAYS_DEFERRED || DeferWhen::not_only_in_nmi() {
+            return self.give_back_outside_nmi(drop);
+        }
+        self.stats().counts.inc::<INLINE>();
+        drop.run();
+        false
+    }
+
+    /// What may well be deferred without an NMI. Not a part of what usually happens, which would have
+    /// to save registers for it.
+    #[cold]
+    #[inline(never)]
+    fn give_back_outside_nmi<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
+        let deferred = C::ALWAYS_DEFERRED || self.when.is_now_outside_nmi();
+        if deferred {
+            self.stats().counts.inc::<DEFERRED>();
             self.defer(drop);
         } else {
-            self.defer_unpreempted(drop);
+            self.stats().counts.inc::<INLINE>();
+            drop.run();
         }
-        true
+        deferred
     }
 
     /// Queues the drop, whatever the context, and counts nothing.

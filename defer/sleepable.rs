@@ -65,8 +65,7 @@ impl WorkItem<SLEEPABLE> for Queue {
             }
             let mut oldest_first = Chain::new();
             let mut drops = 0;
-            while let Some(drop) = newest_first.pop() {
-                oldest_first.push(drop);
+            while oldest_first.push_first_of(&mut newest_first) {
                 drops += 1;
             }
             stats.max_batch.raise_to(drops);

@@ -2,14 +2,11 @@
 
 //! When a drop is deferred: the module parameter `defer_when=`.
 
-use crate::{
-    abstractions::context::{
-        in_nmi,
-        irqs_disabled, //
-    },
-    bindings,
+use crate::{abstractions::context::irqs_disabled, bindings};
+use kernel::{
+    jump_label::static_branch_unlikely,
+    prelude::*, //
 };
-use kernel::prelude::*;
 
 /// The contexts in which drops are deferred.
 #[derive(Clone, Copy)]
@@ -54,12 +51,35 @@ impl DeferWhen {
         }
     }
 
-    /// Whether a drop in this context is to be deferred.
+    /// Has [`not_only_in_nmi`](Self::not_only_in_nmi) tell about this.
+    ///
+    /// Context: process context, may sleep.
+    pub(crate) fn enable(self) {
+        if !matches!(self, Self::Nmi) {
+            // SAFETY: It is a static key.
+            unsafe { bindings::static_key_enable(&raw mut bindings::kptr_defer_not_only_in_nmi) };
+        }
+    }
+
+    /// Whether drops are deferred elsewhere, too. What is usual costs a nop.
     #[inline(always)]
-    pub(crate) fn is_now(self) -> bool {
+    pub(crate) fn not_only_in_nmi() -> bool {
+        // SAFETY: It is a static key, defined by C.
+        unsafe {
+            static_branch_unlikely!(
+                bindings::kptr_defer_not_only_in_nmi,
+                bindings::kptr_defer_key,
+                key
+            )
+        }
+    }
+
+    /// Whether a drop is to be deferred in this context, which is not NMI: there it always is.
+    #[inline(always)]
+    pub(crate) fn is_now_outside_nmi(self) -> bool {
         match self {
-            Self::Nmi => in_nmi(),
-            Self::IrqsOff => irqs_disabled() || in_nmi(),
+            Self::Nmi => false,
+            Self::IrqsOff => irqs_disabled(),
             Self::Always => true,
         }
     }

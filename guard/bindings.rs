@@ -1,9 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What Rust knows of `shim.h` and of the kernel functions listed in `Kbuild`, by bindgen. The types
-//! are those of the `kernel` crate.
+//! What Rust knows of `shim.h` and of the kernel functions listed in `Kbuild`, as in `../bindings.rs`.
 
-#![allow(
+pub(crate) use generated::*;
+#[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]
+pub(crate) use helpers_any::{
+    this_cpu_inc_u64,
+    this_cpu_write_u64, //
+};
+#[cfg(all(CONFIG_X86_64, CONFIG_SMP))]
+pub(crate) use helpers_x86_64::{
+    in_nmi,
+    this_cpu_inc_u64,
+    this_cpu_write_u64, //
+};
+
+#[allow(dead_code)]
+#[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]
+#[path = "../shim/helpers_any.rs"]
+mod helpers_any;
+#[allow(dead_code)]
+#[cfg(all(CONFIG_X86_64, CONFIG_SMP))]
+#[path = "../shim/helpers_x86_64.rs"]
+mod helpers_x86_64;
+
+#[allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,
     dead_code,
@@ -14,7 +35,8 @@
     unreachable_pub,
     unsafe_op_in_unsafe_fn
 )]
+mod generated {
+    pub(crate) use kernel::bindings::*;
 
-pub(crate) use kernel::bindings::*;
-
-include!(env!("KPTR_DEFER_GUARD_BINDINGS"));
+    include!(env!("KPTR_DEFER_GUARD_BINDINGS"));
+}

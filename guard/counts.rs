@@ -6,34 +6,37 @@ use crate::abstractions::percpu::PerCpuU64;
 use kernel::prelude::*;
 
 /// The counters of a guarded function. They may be counted in any context.
-pub(crate) struct Counts {
-    /// Calls, in NMI or not, and those too that the guard makes itself when it drains.
-    pub(crate) calls: PerCpuU64,
-    /// Calls in NMI.
-    pub(crate) nmi: PerCpuU64,
-    /// Those of them that were about to give back a last reference.
-    pub(crate) last_refs: PerCpuU64,
-    /// Those that have been given back since.
-    pub(crate) drained: PerCpuU64,
-}
+pub(crate) struct Counts(PerCpuU64<{ Self::COUNTS }>);
+
+/// A call, in NMI or not, and one that the guard makes itself when it drains, too.
+pub(crate) const CALLS: usize = 0;
+/// A call in NMI.
+pub(crate) const NMI: usize = 1;
+/// One of them that was about to give back a last reference.
+pub(crate) const LAST_REFS: usize = 2;
+/// One of those has been given back since.
+pub(crate) const DRAINED: usize = 3;
 
 impl Counts {
+    const COUNTS: usize = 4;
+
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            calls: PerCpuU64::new()?,
-            nmi: PerCpuU64::new()?,
-            last_refs: PerCpuU64::new()?,
-            drained: PerCpuU64::new()?,
-        })
+        Ok(Self(PerCpuU64::new()?))
+    }
+
+    /// Counts one more.
+    #[inline(always)]
+    pub(crate) fn count<const WHAT: usize>(&self) {
+        self.0.inc::<WHAT>();
     }
 
     pub(crate) fn numbers(&self) -> Numbers {
         // In this order, so that nothing is shown as drained that is not shown as caught, and so on.
-        let drained = self.drained.sum();
-        let last_refs = self.last_refs.sum();
-        let nmi = self.nmi.sum();
+        let drained = self.0.sum::<DRAINED>();
+        let last_refs = self.0.sum::<LAST_REFS>();
+        let nmi = self.0.sum::<NMI>();
         Numbers {
-            calls: self.calls.sum(),
+            calls: self.0.sum::<CALLS>(),
             nmi,
             last_refs,
             drained,

@@ -30,7 +30,11 @@ use crate::{
     },
     counts::{
         Counts,
-        Numbers, //
+        Numbers,
+        CALLS,
+        DRAINED,
+        LAST_REFS,
+        NMI, //
     },
 };
 use core::ptr::NonNull;
@@ -138,11 +142,11 @@ impl<F: Function> Guarded<F> {
     /// Context: any.
     #[inline(always)]
     pub(crate) fn give_back(&self, call: &Call) -> bool {
-        self.counts.calls.inc();
+        self.counts.count::<CALLS>();
         if !in_nmi() || self.is_given_back(call) {
             return false;
         }
-        self.counts.nmi.inc();
+        self.counts.count::<NMI>();
         let Some(argument) = NonNull::new(call.argument() as *mut F::Argument) else {
             return false;
         };
@@ -151,7 +155,7 @@ impl<F: Function> Guarded<F> {
         // SAFETY: Whoever calls the function owns a reference and gives it up. The function will not
         // do that: it is left out.
         if let Some(last) = unsafe { Last::of(object) } {
-            self.counts.last_refs.inc();
+            self.counts.count::<LAST_REFS>();
             // SAFETY: Two C strings, and a pointer that is only looked at.
             unsafe {
                 bindings::trace_last_ref(
@@ -201,7 +205,7 @@ impl<F: Function> Guarded<F> {
             );
         }
         last.put();
-        this.counts.drained.inc();
+        this.counts.count::<DRAINED>();
     }
 }
 

@@ -25,6 +25,11 @@ use crate::{
             PendingDrop, //
         },
         queue::Lane,
+        stats::{
+            ACQUIRED,
+            ACQUIRE_FAILED,
+            RELEASED, //
+        },
         ENGINE, //
     },
 };
@@ -83,9 +88,9 @@ pub(crate) unsafe trait Object: Sized + 'static {
 /// What [`Object::try_get`] has taken of `object` is the handle's.
 #[repr(C)]
 pub(crate) struct Handle<T: Object> {
-    pub(super) object: NonNull<T>,
     /// Once it is off the queue, the node of an RCU callback, and then perhaps on the queue again.
     pub(super) slot: Opaque<kptr_defer_slot>,
+    pub(super) object: NonNull<T>,
 }
 
 impl<T: Object> Handle<T> {
@@ -117,7 +122,7 @@ impl<T: Object> Handle<T> {
         // SAFETY: The object is there.
         let handle = find().and_then(|object| unsafe { Self::take(object) });
         let right = handle.filter(|&handle| {
-            stats.acquired.inc();
+            stats.counts.inc::<ACQUIRED>();
             // SAFETY: The handle is valid, and holds a reference.
             let right = unsafe {
                 let object = (*handle.as_ptr()).object;
@@ -130,7 +135,7 @@ impl<T: Object> Handle<T> {
             right
         });
         if right.is_none() {
-            stats.acquire_failed.inc();
+            stats.counts.inc::<ACQUIRE_FAILED>();
         }
         right
     }
@@ -149,8 +154,8 @@ impl<T: Object> Handle<T> {
         }
         // INVARIANT: The handle takes over what `try_get` has taken.
         let handle = block.write(Self {
-            object,
             slot: Opaque::zeroed(),
+            object,
         });
         Some(handle.into_raw())
     }
@@ -274,7 +279,7 @@ impl<T: Object> Handle<T> {
     /// `handle` comes from [`acquire`](Self::acquire), holds nothing any more, and nobody uses it.
     unsafe fn free(handle: NonNull<Self>) {
         // SAFETY: The engine is not dropped before its last handle is.
-        unsafe { ENGINE.get() }.stats().released.inc();
+        unsafe { ENGINE.get() }.stats().counts.inc::<RELEASED>();
         // SAFETY: By the safety requirement; the memory of a handle comes from a `NolockBox`.
         drop(unsafe { NolockBox::from_raw(handle) });
     }

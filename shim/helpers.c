@@ -7,6 +7,11 @@
 #include <linux/cgroup.h>
 #include <linux/export.h>
 #include <linux/fdtable.h>
+#include <linux/math64.h>
+
+#ifdef CONFIG_X86_64
+#include <asm/tsc.h>
+#endif
 
 #include "shim.h"
 
@@ -19,6 +24,11 @@ EXPORT_SYMBOL_GPL(kptr_defer_helper_in_nmi);
 bool kptr_defer_helper_irqs_disabled(void)
 {
 	return irqs_disabled();
+}
+
+void kptr_defer_helper_static_key_enable(struct kptr_defer_key *key)
+{
+	static_branch_enable(&key->key);
 }
 
 void kptr_defer_helper_preempt_disable(void)
@@ -61,6 +71,24 @@ void kptr_defer_helper_init_irq_work_in_interrupt(struct irq_work *work,
 		*work = IRQ_WORK_INIT(func);
 }
 
+u64 kptr_defer_helper_clock_ticks(void)
+{
+#ifdef CONFIG_X86_64
+	return rdtsc();
+#else
+	return ktime_get_mono_fast_ns();
+#endif
+}
+
+u64 kptr_defer_helper_clock_ticks_to_ns(u64 ticks)
+{
+#ifdef CONFIG_X86_64
+	return tsc_khz ? mul_u64_u32_div(ticks, USEC_PER_SEC, tsc_khz) : 0;
+#else
+	return ticks;
+#endif
+}
+
 struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0, name);
@@ -80,9 +108,10 @@ static u64 __percpu *percpu_u64(unsigned long numbers)
 	return (u64 __percpu *)numbers;
 }
 
-unsigned long kptr_defer_helper_alloc_percpu_u64(void)
+unsigned long kptr_defer_helper_alloc_percpu_u64(size_t count)
 {
-	return (__force unsigned long)alloc_percpu(u64);
+	return (__force unsigned long)__alloc_percpu(array_size(count, sizeof(u64)),
+						     __alignof__(u64));
 }
 EXPORT_SYMBOL_GPL(kptr_defer_helper_alloc_percpu_u64);
 
@@ -97,6 +126,11 @@ void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers)
 	this_cpu_inc(*percpu_u64(numbers));
 }
 EXPORT_SYMBOL_GPL(kptr_defer_helper_this_cpu_inc_u64);
+
+void kptr_defer_helper_this_cpu_write_u64(unsigned long numbers, u64 number)
+{
+	this_cpu_write(*percpu_u64(numbers), number);
+}
 
 u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number)
 {

@@ -15,6 +15,8 @@ char *kptr_defer_when = "nmi";
 module_param_named(defer_when, kptr_defer_when, charp, 0444);
 MODULE_PARM_DESC(defer_when, "Defer drops: in NMI (nmi, the default), also with interrupts off (irqsoff), always (always, for tests)");
 
+struct kptr_defer_key kptr_defer_not_only_in_nmi = { .key = STATIC_KEY_FALSE_INIT };
+
 EXPORT_SYMBOL_GPL(kptr_defer_drop);
 EXPORT_SYMBOL_GPL(kptr_defer_drop_sleepable);
 EXPORT_SYMBOL_GPL(kptr_defer_barrier);

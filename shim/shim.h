@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/irq_work.h>
 #include <linux/irqflags.h>
+#include <linux/jump_label.h>
 #include <linux/llist.h>
 #include <linux/mm_types.h>
 #include <linux/module.h>
@@ -26,6 +27,12 @@
 
 /* The parameter defer_when=, as it was given. */
 extern char *kptr_defer_when;
+
+/* Whether drops are deferred elsewhere, too, than in NMI. */
+struct kptr_defer_key {
+	struct static_key_false key;
+};
+extern struct kptr_defer_key kptr_defer_not_only_in_nmi;
 
 /* What handles can hold (objects/): KIND(its name, its type in the kernel). */
 #define KPTR_DEFER_KINDS(KIND)		\
@@ -48,8 +55,8 @@ extern char *kptr_defer_when;
  */
 #define KPTR_DEFER_HANDLE(kind, type)							\
 	struct kptr_defer_##kind {							\
-		type *kind;								\
 		struct kptr_defer_slot slot;						\
+		type *kind;								\
 	};										\
 	struct kptr_defer_##kind *kptr_defer_rust_##kind##_acquire(type *object);	\
 	void kptr_defer_rust_##kind##_release(struct kptr_defer_##kind *handle);
@@ -66,9 +73,15 @@ void kptr_defer_rust_stats_show(struct seq_file *m);
 /* Registers kfuncs and destructors with BPF, in module init only, as the last step. */
 int kptr_defer_register_kfuncs(struct module *owner);
 
+#ifdef __BINDGEN__
+/* What in_nmi() looks for in preempt_count(). */
+static const u32 kptr_defer_nmi_mask = NMI_MASK;
+#endif
+
 /* Helpers, see helpers.c and memory.c. */
 bool kptr_defer_helper_in_nmi(void);
 bool kptr_defer_helper_irqs_disabled(void);
+void kptr_defer_helper_static_key_enable(struct kptr_defer_key *key);
 void kptr_defer_helper_preempt_disable(void);
 void kptr_defer_helper_preempt_enable(void);
 void kptr_defer_helper_cond_resched(void);
@@ -77,12 +90,15 @@ struct llist_node *kptr_defer_helper_llist_del_all(struct llist_head *head);
 bool kptr_defer_helper_llist_empty(const struct llist_head *head);
 void kptr_defer_helper_init_irq_work_in_interrupt(struct irq_work *work,
 						  void (*func)(struct irq_work *));
+u64 kptr_defer_helper_clock_ticks(void);
+u64 kptr_defer_helper_clock_ticks_to_ns(u64 ticks);
 struct workqueue_struct *kptr_defer_helper_alloc_reclaim_workqueue(const char *name);
 struct workqueue_struct *kptr_defer_helper_alloc_unbound_workqueue(const char *name);
 void *kptr_defer_helper_kmalloc_nolock(size_t size);
-unsigned long kptr_defer_helper_alloc_percpu_u64(void);
+unsigned long kptr_defer_helper_alloc_percpu_u64(size_t count);
 void kptr_defer_helper_free_percpu_u64(unsigned long numbers);
 void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers);
+void kptr_defer_helper_this_cpu_write_u64(unsigned long numbers, u64 number);
 u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number);
 u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers);
 bool kptr_defer_helper_task_is_dead(struct task_struct *task);

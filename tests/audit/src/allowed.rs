@@ -28,10 +28,6 @@ const ON_BOTH: &[(&str, &str)] = &[
         "made for NMI: a cmpxchg on the work, an interrupt to this CPU",
     ),
     (
-        "ktime_get_mono_fast_ns",
-        "made for NMI: a latch, the reader never waits",
-    ),
-    (
         "__fentry__",
         "a nop until somebody traces the function; the kernel's tracers know of NMI",
     ),

@@ -15,6 +15,7 @@ use crate::{
     },
 };
 use iced_x86::{
+    Code,
     ConditionCode,
     Decoder,
     DecoderOptions,
@@ -37,7 +38,7 @@ enum Known {
     Nothing,
     /// It is in `al`.
     InAl,
-    /// `al` was tested: the zero flag is not set.
+    /// It was tested: the zero flag is not set.
     InFlags,
 }
 
@@ -134,10 +135,15 @@ impl<'a> Walk<'a> {
     /// What is known when it goes on after this instruction, if it does.
     fn step(&mut self, at: At, instruction: &Instruction, known: Known) -> Option<Known> {
         match instruction.flow_control() {
-            FlowControl::Next => Some(match (known, tests_al(instruction)) {
-                (Known::InAl, true) => Known::InFlags,
-                _ => Known::Nothing,
-            }),
+            FlowControl::Next => Some(
+                if known == Known::InAl && tests_al(instruction)
+                    || self.tests_preempt_count(at, instruction)
+                {
+                    Known::InFlags
+                } else {
+                    Known::Nothing
+                },
+            ),
             FlowControl::ConditionalBranch => {
                 let taken = match (known, instruction.condition_code()) {
                     (Known::InFlags, ConditionCode::e) => Some(false),
@@ -168,6 +174,23 @@ impl<'a> Walk<'a> {
                 None
             }
         }
+    }
+
+    /// Whether it looks into this CPU's `__preempt_count`. For which bits is the kernel's affair: that
+    /// they are the right ones is seen when drops in NMI are deferred.
+    fn tests_preempt_count(&self, (module, place): At, instruction: &Instruction) -> bool {
+        const IMMEDIATE: u64 = size_of::<u32>() as u64;
+
+        let operand = Place {
+            address: instruction.next_ip().wrapping_sub(2 * IMMEDIATE),
+            ..place
+        };
+        instruction.mnemonic() == Mnemonic::Test
+            && instruction.code() == Code::Test_rm32_imm32
+            && matches!(
+                self.modules[module].relocated(operand),
+                Some(Target::Outside(name)) if name == "__preempt_count"
+            )
     }
 
     fn target(&self, (module, place): At, instruction: &Instruction) -> Target {

@@ -6,6 +6,7 @@
 pub use core::fmt;
 
 pub mod error;
+pub mod jump_label;
 pub mod shadow;
 pub mod sync;
 pub mod types;

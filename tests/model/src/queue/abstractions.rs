@@ -6,8 +6,12 @@
 
 #[path = "../../../../abstractions/baton.rs"]
 pub(crate) mod baton;
+#[path = "../../../../abstractions/clock.rs"]
+pub(crate) mod clock;
 #[path = "../../../../abstractions/context.rs"]
 pub(crate) mod context;
+#[path = "../../../../abstractions/gauge.rs"]
+pub(crate) mod gauge;
 #[path = "../../../../abstractions/irq_work.rs"]
 pub(crate) mod irq_work;
 #[path = "../../../../abstractions/llist.rs"]

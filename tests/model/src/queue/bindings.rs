@@ -76,6 +76,20 @@ pub(crate) struct kptr_defer_slot {
 
 pub(crate) static mut kptr_defer_when: *const c_char = c"nmi".as_ptr();
 
+pub(crate) struct kptr_defer_key {
+    pub(crate) key: bool,
+}
+
+pub(crate) static mut kptr_defer_not_only_in_nmi: kptr_defer_key = kptr_defer_key { key: false };
+
+/// # Safety
+///
+/// It is valid.
+pub(crate) unsafe fn static_key_enable(key: *mut kptr_defer_key) {
+    // SAFETY: The caller promises that it is; nothing uses it yet.
+    unsafe { (*key).key = true };
+}
+
 /* include/linux/llist.h */
 
 #[repr(C)]
@@ -266,8 +280,12 @@ pub(crate) unsafe fn irqs_disabled() -> bool {
     cpu::is_in_nmi()
 }
 
-pub(crate) unsafe fn ktime_get_mono_fast_ns() -> u64 {
+pub(crate) unsafe fn clock_ticks() -> u64 {
     1
+}
+
+pub(crate) unsafe fn clock_ticks_to_ns(ticks: u64) -> u64 {
+    ticks
 }
 
 pub(crate) unsafe fn cond_resched() {}
@@ -278,8 +296,13 @@ pub(crate) unsafe fn preempt_enable() {}
 
 /* Per-CPU numbers: nothing is ordered by them. */
 
-pub(crate) unsafe fn alloc_percpu_u64() -> usize {
-    ptr::from_ref(Box::leak(Box::new(AtomicU64::new(0)))).expose_provenance()
+/// As many as are asked for, at most.
+type Numbers = [AtomicU64; 8];
+
+pub(crate) unsafe fn alloc_percpu_u64(count: usize) -> usize {
+    let numbers = Box::<Numbers>::default();
+    assert!(count <= numbers.len());
+    ptr::from_ref(Box::leak(numbers)).expose_provenance()
 }
 
 fn number(at: usize) -> &'static AtomicU64 {
@@ -287,8 +310,12 @@ fn number(at: usize) -> &'static AtomicU64 {
     unsafe { &*ptr::with_exposed_provenance(at) }
 }
 
-pub(crate) unsafe fn this_cpu_inc_u64(at: usize) {
-    number(at).fetch_add(1, atomic::Ordering::Relaxed);
+pub(crate) unsafe fn this_cpu_inc_u64<const INDEX: usize>(at: usize) {
+    number(at + INDEX * size_of::<u64>()).fetch_add(1, atomic::Ordering::Relaxed);
+}
+
+pub(crate) unsafe fn this_cpu_write_u64<const INDEX: usize>(at: usize, value: u64) {
+    number(at + INDEX * size_of::<u64>()).store(value, atomic::Ordering::Relaxed);
 }
 
 pub(crate) unsafe fn this_cpu_xchg_u64(at: usize, value: u64) -> u64 {
@@ -301,5 +328,5 @@ pub(crate) unsafe fn percpu_sum_u64(at: usize) -> u64 {
 
 pub(crate) unsafe fn free_percpu_u64(at: usize) {
     // SAFETY: It comes from `alloc_percpu_u64`, and is given back once.
-    drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<AtomicU64>(at)) });
+    drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Numbers>(at)) });
 }

@@ -130,7 +130,7 @@ fn on_cpus<const N: usize>(budget: u32, cpus: [OnCpu; N]) -> Drained {
             + stats.in_process.workqueue_runs.get(),
     };
     assert_eq!(tally.dropped.load(Relaxed), tally.given_back.load(Relaxed));
-    assert_eq!(stats.drained(), stats.deferred.sum());
+    assert_eq!(stats.drained(), stats.deferred());
     drop(engine);
     is_done.store(true, Relaxed);
     workqueue().wake();

@@ -2,7 +2,7 @@
 
 //! Atomics in the kernel's manner.
 //!
-//! `i32` is loom's: what the queue's protocol is made of. `u64` is what is counted; it orders nothing.
+//! `i32` is loom's: what the queue's protocol is made of.
 
 use crate::shadow;
 use core::cell::UnsafeCell;
@@ -11,12 +11,7 @@ use loom::sync::atomic::{
     AtomicI32,
     Ordering, //
 };
-use std::sync::{
-    atomic::AtomicU64,
-    Arc, //
-};
-
-pub struct Relaxed;
+use std::sync::Arc;
 
 /// Before and after, as a read-modify-write operation of the kernel without a suffix. One that fails
 /// to change anything orders nothing.
@@ -91,21 +86,5 @@ impl Atomic<i32> {
             return value.swap(new, Ordering::Release);
         }
         full(|order| value.swap(new, order))
-    }
-}
-
-impl Atomic<u64> {
-    fn number(&self) -> &AtomicU64 {
-        // SAFETY: It is used as an atomic only.
-        unsafe { AtomicU64::from_ptr(self.0.get()) }
-    }
-
-    pub fn load(&self, _: Relaxed) -> u64 {
-        self.number().load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    pub fn store(&self, value: u64, _: Relaxed) {
-        self.number()
-            .store(value, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A clock for short times on one CPU: where there is one, a counter of the processor, which takes an
+//! instruction to read.
+//!
+//! On x86 it is the TSC, elsewhere `ktime_get_mono_fast_ns()`.
+
+use crate::bindings;
+
+/// What the clock of this CPU shows.
+///
+/// Context: any.
+#[inline(always)]
+pub fn ticks() -> u64 {
+    // SAFETY: It may be called from any context.
+    unsafe { bindings::clock_ticks() }
+}
+
+/// How long so many ticks take, in nanoseconds; zero if that is not known.
+///
+/// Context: any.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    // SAFETY: It may be called from any context.
+    unsafe { bindings::clock_ticks_to_ns(ticks) }
+}

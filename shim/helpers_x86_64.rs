@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inline functions of the kernel, in Rust. Each does what the helper of its name does
+//! (`shim/helpers.c`), which is there for the other architectures.
+
+use super::{
+    kptr_defer_nmi_mask,
+    llist_head,
+    llist_node, //
+};
+use core::{
+    arch::{
+        asm,
+        x86_64::_rdtsc, //
+    },
+    sync::atomic::{
+        AtomicPtr,
+        Ordering::{
+            Relaxed,
+            SeqCst, //
+        },
+    },
+};
+
+/// `in_nmi()` of `include/linux/preempt.h`, on `preempt_count()` of `asm/preempt.h`.
+#[inline(always)]
+pub(crate) unsafe fn in_nmi() -> bool {
+    'in_nmi: {
+        // SAFETY: It reads this CPU's count.
+        unsafe {
+            asm!(
+                "test dword ptr gs:[rip + __preempt_count], {}",
+                "jnz {}",
+                const kptr_defer_nmi_mask,
+                label { break 'in_nmi true },
+                options(nostack, readonly),
+            );
+        }
+        false
+    }
+}
+
+/// `llist_add()` of `include/linux/llist.h`. A locked instruction is a full barrier.
+///
+/// # Safety
+///
+/// Both are valid, and the node is the caller's alone.
+#[inline(always)]
+pub(crate) unsafe fn llist_add(node: *mut llist_node, head: *mut llist_head) -> bool {
+    // SAFETY: The head is valid; all that is done with it is atomic.
+    let head = unsafe { AtomicPtr::from_ptr(&raw mut (*head).first) };
+    let first = head.load(Relaxed);
+    // SAFETY: The node is valid, and on no list yet.
+    unsafe { (*node).next = first };
+    match head.compare_exchange(first, node, SeqCst, Relaxed) {
+        Ok(before) => before.is_null(),
+        // SAFETY: The same is asked of the caller.
+        Err(now) => unsafe { llist_add_again(node, head, now) },
+    }
+}
+
+/// Somebody else was faster.
+///
+/// # Safety
+///
+/// As of [`llist_add`].
+#[cold]
+unsafe fn llist_add_again(
+    node: *mut llist_node,
+    head: &AtomicPtr<llist_node>,
+    mut first: *mut llist_node,
+) -> bool {
+    loop {
+        // SAFETY: The node is valid, and on no list yet.
+        unsafe { (*node).next = first };
+        match head.compare_exchange_weak(first, node, SeqCst, Relaxed) {
+            Ok(before) => return before.is_null(),
+            Err(now) => first = now,
+        }
+    }
+}
+
+/// `this_cpu_inc()` of `include/linux/percpu-defs.h`, of the number `INDEX`.
+///
+/// # Safety
+///
+/// `numbers` is a per-CPU pointer to more than `INDEX` times `u64`.
+#[inline(always)]
+pub(crate) unsafe fn this_cpu_inc_u64<const INDEX: usize>(numbers: usize) {
+    // SAFETY: It is one instruction, which hits this CPU's number whichever that is.
+    unsafe {
+        asm!(
+            "inc qword ptr gs:[{} + {}]",
+            in(reg) numbers,
+            const INDEX * size_of::<u64>(),
+            options(nostack),
+        );
+    }
+}
+
+/// `this_cpu_write()`, likewise.
+///
+/// # Safety
+///
+/// `numbers` is a per-CPU pointer to more than `INDEX` times `u64`.
+#[inline(always)]
+pub(crate) unsafe fn this_cpu_write_u64<const INDEX: usize>(numbers: usize, number: u64) {
+    // SAFETY: As above.
+    unsafe {
+        asm!(
+            "mov qword ptr gs:[{} + {}], {}",
+            in(reg) numbers,
+            const INDEX * size_of::<u64>(),
+            in(reg) number,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// `rdtsc()` of `asm/tsc.h`.
+#[inline(always)]
+pub(crate) unsafe fn clock_ticks() -> u64 {
+    // SAFETY: Every x86-64 processor has it.
+    unsafe { _rdtsc() }
+}
