@@ -1,36 +1,175 @@
 // SPDX-License-Identifier: GPL-2.0
+/*
+ * What is measured, in NMI and outside. Each program takes a reference and times
+ * how it is given back, as often as it is told to.
+ */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <kptr_defer.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* The same in main.rs. */
-#define ROUNDS 10000
+struct kptr_defer_slot {
+	struct llist_node node;
+} __attribute__((preserve_access_index));
+
+struct kptr_defer_bench_object {
+	struct kptr_defer_slot slot;
+} __attribute__((preserve_access_index));
+
+struct kptr_defer_bench_task {
+	struct kptr_defer_slot slot;
+} __attribute__((preserve_access_index));
+
+extern u64 kptr_defer_bench_clock(void) __ksym;
+extern bool kptr_defer_bench_in_nmi(void) __ksym;
+extern void kptr_defer_bench_interrupt(void) __ksym;
+
+extern struct kptr_defer_bench_object *kptr_defer_bench_object_take(void) __ksym;
+extern void kptr_defer_bench_object_drop(struct kptr_defer_bench_object *object) __ksym;
+extern void kptr_defer_bench_object_floor(struct kptr_defer_bench_object *object) __ksym;
+
+extern struct kptr_defer_bench_task *
+kptr_defer_bench_task_acquire(struct task_struct *task) __ksym;
+extern void kptr_defer_bench_task_release(struct kptr_defer_bench_task *handle) __ksym;
+extern void kptr_defer_bench_task_floor(struct kptr_defer_bench_task *handle) __ksym;
 
 extern struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
 extern void bpf_task_release(struct task_struct *p) __ksym;
 
-extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym;
-extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;
-extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
+/* Read and written as struct Measured by src/measure.rs. The one global variable. */
+struct measured {
+	u64 rounds;		/* to do */
+	u64 runs;		/* of a program that measures, and those in NMI */
+	u64 runs_in_nmi;
+	u64 failed;		/* references that were not to be had */
+	u64 first;		/* what the first round took, and the others together */
+	u64 others;
+	u64 in_round;		/* 1 while something is being given back */
+	u64 raises;		/* interrupts that this asked for */
+	u64 interrupts;		/* for irq_work, and what the longest took */
+	u64 entered;
+	u64 longest;
+};
 
-/* Returns the nanoseconds that all rounds take, outside NMI. */
-SEC("syscall")
-int acquire_release(void *ctx)
+struct measured measured = {};
+
+static __always_inline void begin(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct bpf_iter_num it;
-	u64 start;
+	measured.runs++;
+	if (kptr_defer_bench_in_nmi())
+		measured.runs_in_nmi++;
+}
 
-	bpf_iter_num_new(&it, 0, ROUNDS);
-	start = bpf_ktime_get_ns();
-	while (bpf_iter_num_next(&it)) {
-		struct task_struct *held = bpf_task_acquire(task);
+static __always_inline void record(u32 round, u64 took)
+{
+	if (round)
+		measured.others += took;
+	else
+		measured.first = took;
+}
 
-		if (held)
-			bpf_task_release(held);
-	}
-	start = bpf_ktime_get_ns() - start;
-	bpf_iter_num_destroy(&it);
-	return start;
+/* In the NMIs of a perf event, and in process context. */
+#define PROGRAMS(name)							\
+SEC("perf_event")							\
+int nmi_##name(void *ctx)						\
+{									\
+	return measure_##name();					\
+}									\
+									\
+SEC("syscall")								\
+int process_##name(void *ctx)						\
+{									\
+	return measure_##name();					\
+}
+
+/* @take: an expression that takes a reference; @statement is what is timed, with it as "it". */
+#define MEASURE(name, type, take, statement)				\
+static __always_inline int measure_##name(void)				\
+{									\
+	u32 round;							\
+									\
+	begin();							\
+	bpf_for(round, 0, measured.rounds) {				\
+		type it = take;						\
+		u64 start;						\
+									\
+		if (it) {						\
+			measured.in_round = 1;				\
+			start = kptr_defer_bench_clock();		\
+			statement;					\
+			start = kptr_defer_bench_clock() - start;	\
+			measured.in_round = 0;				\
+			record(round, start);				\
+		} else {						\
+			measured.failed++;				\
+		}							\
+	}								\
+	return 0;							\
+}									\
+PROGRAMS(name)
+
+#define CURRENT bpf_get_current_task_btf()
+
+/* The clock alone: all others take so much more than they cost. */
+MEASURE(clock, bool, true, )
+
+MEASURE(task, struct kptr_defer_task *, bpf_kptr_defer_task_acquire(CURRENT),
+	bpf_kptr_defer_task_release(it))
+MEASURE(task_floor, struct kptr_defer_bench_task *, kptr_defer_bench_task_acquire(CURRENT),
+	kptr_defer_bench_task_floor(it))
+MEASURE(task_plain, struct kptr_defer_bench_task *, kptr_defer_bench_task_acquire(CURRENT),
+	kptr_defer_bench_task_release(it))
+
+MEASURE(object, struct kptr_defer_bench_object *, kptr_defer_bench_object_take(),
+	kptr_defer_bench_object_drop(it))
+MEASURE(object_floor, struct kptr_defer_bench_object *, kptr_defer_bench_object_take(),
+	kptr_defer_bench_object_floor(it))
+
+/* Taking it, too. */
+#define PAIR(acquire, release)						\
+	({								\
+		typeof(acquire(it)) held = acquire(it);			\
+									\
+		if (held)						\
+			release(held);					\
+		else							\
+			measured.failed++;				\
+	})
+
+MEASURE(pair, struct task_struct *, CURRENT,
+	PAIR(bpf_kptr_defer_task_acquire, bpf_kptr_defer_task_release))
+MEASURE(pair_floor, struct task_struct *, CURRENT, PAIR(bpf_task_acquire, bpf_task_release))
+MEASURE(pair_plain, struct task_struct *, CURRENT,
+	PAIR(kptr_defer_bench_task_acquire, kptr_defer_bench_task_release))
+
+/* An interrupt with nothing to do. */
+MEASURE(interrupt, bool, true, kptr_defer_bench_interrupt())
+
+/* An irq_work that nobody had queued yet: the CPU interrupts itself. */
+SEC("tp_btf/ipi_send_cpu")
+int irq_work_raised(void *ctx)
+{
+	if (measured.in_round)
+		measured.raises++;
+	return 0;
+}
+
+SEC("tp_btf/irq_work_entry")
+int irq_work_begins(void *ctx)
+{
+	measured.entered = kptr_defer_bench_clock();
+	return 0;
+}
+
+SEC("tp_btf/irq_work_exit")
+int irq_work_ends(void *ctx)
+{
+	u64 took = kptr_defer_bench_clock() - measured.entered;
+
+	measured.interrupts++;
+	if (took > measured.longest)
+		measured.longest = took;
+	return 0;
 }
