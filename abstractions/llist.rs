@@ -155,22 +155,30 @@ impl<T: Linked> Chain<T> {
         self.first.is_null()
     }
 
-    /// Moves the item at the front of another chain to the front of this one; `false` if there is none.
-    ///
-    /// Done until then, it turns the other chain round.
+    /// Moves items from the front of another chain to the front of this one, one after another: the
+    /// first becomes the last of them. At most `limit`; tells how many.
     #[inline]
-    pub fn push_first_of(&mut self, other: &mut Self) -> bool {
-        let Some(node) = NonNull::new(other.first) else {
-            return false;
-        };
-        // INVARIANT: The other chain goes on with what follows the node.
-        // SAFETY: By the type invariant the node is valid.
-        other.first = unsafe { (*node.as_ptr()).next };
-        // SAFETY: As above, and it is on no chain now.
-        unsafe { (*node.as_ptr()).next = self.first };
-        // INVARIANT: The node comes from `into_node`, and the chain goes on behind it.
-        self.first = node.as_ptr();
-        true
+    pub fn push_reversed(&mut self, other: &mut Self, limit: u64) -> u64 {
+        let (mut first, mut rest) = (self.first, other.first);
+        let mut left = limit;
+        if limit == 0 {
+            return 0;
+        }
+        while let Some(node) = NonNull::new(rest) {
+            // SAFETY: By the type invariant the node is valid.
+            rest = unsafe { (*node.as_ptr()).next };
+            // SAFETY: As above, and it is on no chain now.
+            unsafe { (*node.as_ptr()).next = first };
+            first = node.as_ptr();
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        // INVARIANT: Both go on with what was not moved. What was comes from `into_node`.
+        self.first = first;
+        other.first = rest;
+        limit.wrapping_sub(left)
     }
 
     /// Takes the item at the front.

@@ -140,13 +140,11 @@ impl Batch {
                 }
             }
 
-            for _ in 0..*budget {
-                if !self.oldest_first.push_first_of(&mut self.newest_first) {
-                    break;
-                }
-                self.turned = self.turned.wrapping_add(1);
-            }
-            if !self.newest_first.is_empty() {
+            let turned = self
+                .oldest_first
+                .push_reversed(&mut self.newest_first, (*budget).into());
+            self.turned = self.turned.wrapping_add(turned);
+            if *budget == 0 || !self.newest_first.is_empty() {
                 return Drained::Partly;
             }
             stats.in_hard_irq.max_batch.raise_to(self.turned);
@@ -154,16 +152,21 @@ impl Batch {
                 .latency
                 .record(mem::replace(&mut self.since, Since::UNKNOWN));
 
-            while !self.oldest_first.is_empty() {
-                let Some(left) = budget.checked_sub(1) else {
-                    return Drained::Partly;
-                };
-                *budget = left;
-                let Some(drop) = self.oldest_first.pop() else {
-                    break;
-                };
+            // In registers: this is what is done for each drop.
+            let mut left = *budget;
+            let mut oldest_first = mem::replace(&mut self.oldest_first, Chain::new());
+            while let Some(drop) = oldest_first.pop() {
                 drop.run();
                 stats.in_hard_irq.has_run();
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+            *budget = left;
+            self.oldest_first = oldest_first;
+            if !self.oldest_first.is_empty() {
+                return Drained::Partly;
             }
         }
     }
@@ -329,23 +332,39 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn give_back<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
         if in_nmi() {
-            self.stats().counts.inc::<DEFERRED>();
-            self.defer_unpreempted(drop);
-            return true;
+            self.give_back_in_nmi(drop);
+            true
+        } else {
+            self.give_back_outside_nmi(drop)
         }
+    }
+
+    /// Defers the drop.
+    ///
+    /// Context: NMI.
+    #[inline(always)]
+    pub(crate) fn give_back_in_nmi<C: Lane>(&self, drop: PendingDrop<C>) {
+        self.stats().counts.inc::<DEFERRED>();
+        self.defer_unpreempted(drop);
+    }
+
+    /// Runs the drop, unless the context or `defer_when=` asks for more; tells whether it was deferred.
+    ///
+    /// Context: any but NMI.
+    #[inline(always)]
+    pub(crate) fn give_back_outside_nmi<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
         if C::ALWAYS_DEFERRED || DeferWhen::not_only_in_nmi() {
-            return self.give_back_outside_nmi(drop);
+            return self.may_defer_outside_nmi(drop);
         }
         self.stats().counts.inc::<INLINE>();
         drop.run();
         false
     }
 
-    /// What may well be deferred without an NMI. Not a part of what usually happens, which would have
-    /// to save registers for it.
+    /// Not a part of what usually happens, which would have to save registers for it.
     #[cold]
     #[inline(never)]
-    fn give_back_outside_nmi<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
+    fn may_defer_outside_nmi<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
         let deferred = C::ALWAYS_DEFERRED || self.when.is_now_outside_nmi();
         if deferred {
             self.stats().counts.inc::<DEFERRED>();

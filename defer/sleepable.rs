@@ -64,10 +64,7 @@ impl WorkItem<SLEEPABLE> for Queue {
                 return;
             }
             let mut oldest_first = Chain::new();
-            let mut drops = 0;
-            while oldest_first.push_first_of(&mut newest_first) {
-                drops += 1;
-            }
+            let drops = oldest_first.push_reversed(&mut newest_first, u64::MAX);
             stats.max_batch.raise_to(drops);
             while let Some(drop) = oldest_first.pop() {
                 drop.run();

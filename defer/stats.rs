@@ -84,11 +84,16 @@ impl LaneStats {
     /// The drainer has run what came off the queue.
     #[inline]
     pub(crate) fn has_run(&self) {
-        if self.no_drop.get() != 0 {
-            self.no_drop.set(0);
-        } else {
+        if self.no_drop.get() == 0 {
             self.drained.add(1);
+        } else {
+            self.next_is_a_drop();
         }
+    }
+
+    #[cold]
+    fn next_is_a_drop(&self) {
+        self.no_drop.set(0);
     }
 }
 

@@ -12,6 +12,7 @@
 use super::reserve::RESERVE;
 use crate::{
     abstractions::{
+        context::in_nmi,
         nolock::NolockBox,
         rcu, //
     },
@@ -170,13 +171,36 @@ impl<T: Object> Handle<T> {
     /// one of this. The caller pins this module.
     #[inline]
     pub(super) unsafe fn release(handle: NonNull<Self>) {
+        if in_nmi() {
+            // SAFETY: The same is asked of the caller; the module is loaded.
+            unsafe { ENGINE.get().give_back_in_nmi(Self::into_drop(handle)) };
+        } else {
+            // SAFETY: The same is asked of the caller.
+            unsafe { Self::release_outside_nmi(handle) };
+        }
+    }
+
+    /// A function of its own, so that in NMI no registers are saved for what is done here.
+    ///
+    /// # Safety
+    ///
+    /// As of [`release`](Self::release). The context is not NMI.
+    #[inline(never)]
+    unsafe fn release_outside_nmi(handle: NonNull<Self>) {
+        // SAFETY: The same is asked of the caller; the module is loaded.
+        unsafe { ENGINE.get().give_back_outside_nmi(Self::into_drop(handle)) };
+    }
+
+    /// # Safety
+    ///
+    /// As of [`release`](Self::release).
+    #[inline(always)]
+    unsafe fn into_drop(handle: NonNull<Self>) -> PendingDrop<T::DropsIn> {
         // SAFETY: The handle is valid, so is the place of its slot.
         let slot = unsafe { NonNull::new_unchecked((*handle.as_ptr()).slot.get()) };
         // SAFETY: The handle is the caller's, who gives it up: the slot is not in use, and `drained`
         // can be called once.
-        let drop = unsafe { PendingDrop::<T::DropsIn>::new(slot, Self::drained) };
-        // SAFETY: The module is loaded.
-        unsafe { ENGINE.get() }.give_back(drop);
+        unsafe { PendingDrop::new(slot, Self::drained) }
     }
 
     /// # Safety

@@ -25,18 +25,19 @@ use core::{
 /// `in_nmi()` of `include/linux/preempt.h`, on `preempt_count()` of `asm/preempt.h`.
 #[inline(always)]
 pub(crate) unsafe fn in_nmi() -> bool {
+    // What is jumped to begins with a landing pad: one instruction more, which is not in NMI.
     'in_nmi: {
         // SAFETY: It reads this CPU's count.
         unsafe {
             asm!(
                 "test dword ptr gs:[rip + __preempt_count], {}",
-                "jnz {}",
+                "jz {}",
                 const kptr_defer_nmi_mask,
-                label { break 'in_nmi true },
+                label { break 'in_nmi false },
                 options(nostack, readonly),
             );
         }
-        false
+        true
     }
 }
 
@@ -49,27 +50,7 @@ pub(crate) unsafe fn in_nmi() -> bool {
 pub(crate) unsafe fn llist_add(node: *mut llist_node, head: *mut llist_head) -> bool {
     // SAFETY: The head is valid; all that is done with it is atomic.
     let head = unsafe { AtomicPtr::from_ptr(&raw mut (*head).first) };
-    let first = head.load(Relaxed);
-    // SAFETY: The node is valid, and on no list yet.
-    unsafe { (*node).next = first };
-    match head.compare_exchange(first, node, SeqCst, Relaxed) {
-        Ok(before) => before.is_null(),
-        // SAFETY: The same is asked of the caller.
-        Err(now) => unsafe { llist_add_again(node, head, now) },
-    }
-}
-
-/// Somebody else was faster.
-///
-/// # Safety
-///
-/// As of [`llist_add`].
-#[cold]
-unsafe fn llist_add_again(
-    node: *mut llist_node,
-    head: &AtomicPtr<llist_node>,
-    mut first: *mut llist_node,
-) -> bool {
+    let mut first = head.load(Relaxed);
     loop {
         // SAFETY: The node is valid, and on no list yet.
         unsafe { (*node).next = first };
