@@ -20,4 +20,5 @@ pub(crate) mod nolock;
 pub(crate) mod percpu;
 pub(crate) mod rcu;
 pub(crate) mod task;
+pub(crate) mod tracepoint;
 pub(crate) mod workqueue;

@@ -11,6 +11,7 @@ pub(crate) mod when;
 
 mod exports;
 mod sleepable;
+mod trace;
 
 use self::queue::Engine;
 use crate::abstractions::module_static::ModuleStatic;

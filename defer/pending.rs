@@ -59,6 +59,11 @@ impl<C> PendingDrop<C> {
         }
     }
 
+    /// The slot and the destructor, which stay this duty's.
+    pub(super) fn as_parts(&self) -> (*const kptr_defer_slot, Destructor) {
+        (self.slot.as_ptr(), self.dtor)
+    }
+
     /// Drops the object.
     #[inline(always)]
     pub(crate) fn run(self) {

@@ -54,6 +54,7 @@ use super::{
         DEFERRED,
         INLINE, //
     },
+    trace,
     when::DeferWhen, //
 };
 use crate::abstractions::{
@@ -223,7 +224,10 @@ impl irq_work::Handler for Queue {
             };
             self.stats.irq_work_runs.add(1);
             batch.since = mem::replace(&mut since, Since::UNKNOWN);
-            if batch.drain(&self.list, &mut budget, &self.stats) == Drained::Partly {
+            let drained = trace::drained(c"irq_work", &self.stats.in_hard_irq, || {
+                batch.drain(&self.list, &mut budget, &self.stats)
+            });
+            if drained == Drained::Partly {
                 self.leave_to_workqueue(batch);
                 return;
             }
@@ -238,12 +242,14 @@ impl WorkItem<REST> for Queue {
         let mut baton = this.batch.take_over();
         while let Some(mut batch) = baton {
             this.stats.in_hard_irq.workqueue_runs.add(1);
-            while {
-                let mut budget = this.budget;
-                batch.drain(&this.list, &mut budget, &this.stats) == Drained::Partly
-            } {
-                cond_resched();
-            }
+            trace::drained(c"workqueue", &this.stats.in_hard_irq, || {
+                while {
+                    let mut budget = this.budget;
+                    batch.drain(&this.list, &mut budget, &this.stats) == Drained::Partly
+                } {
+                    cond_resched();
+                }
+            });
             drop(batch);
             if this.list.is_empty() {
                 break;
@@ -344,8 +350,22 @@ impl Engine {
     /// Context: NMI.
     #[inline(always)]
     pub(crate) fn give_back_in_nmi<C: Lane>(&self, drop: PendingDrop<C>) {
+        if trace::drops_are_traced() {
+            return self.defer_traced(drop);
+        }
         self.stats().counts.inc::<DEFERRED>();
         self.defer_unpreempted(drop);
+    }
+
+    /// A function of its own for the same reason as [`may_defer_outside_nmi`].
+    ///
+    /// [`may_defer_outside_nmi`]: Self::may_defer_outside_nmi
+    #[cold]
+    #[inline(never)]
+    fn defer_traced<C: Lane>(&self, drop: PendingDrop<C>) {
+        self.stats().counts.inc::<DEFERRED>();
+        trace::dropped(&drop);
+        self.defer(drop);
     }
 
     /// Runs the drop, unless the context or `defer_when=` asks for more; tells whether it was deferred.
@@ -367,8 +387,7 @@ impl Engine {
     fn may_defer_outside_nmi<C: Lane>(&self, drop: PendingDrop<C>) -> bool {
         let deferred = C::ALWAYS_DEFERRED || self.when.is_now_outside_nmi();
         if deferred {
-            self.stats().counts.inc::<DEFERRED>();
-            self.defer(drop);
+            self.defer_traced(drop);
         } else {
             self.stats().counts.inc::<INLINE>();
             drop.run();

@@ -20,6 +20,7 @@ use super::{
         LaneStats,
         Stats, //
     },
+    trace, //
 };
 use crate::abstractions::{
     context::cond_resched,
@@ -58,7 +59,7 @@ impl WorkItem<SLEEPABLE> for Queue {
     fn run(this: ARef<Self>) {
         let stats = InProcess::stats(&this.stats);
         stats.workqueue_runs.add(1);
-        loop {
+        trace::drained(c"sleepable", stats, || loop {
             let mut newest_first = this.sleepable.take_all();
             if newest_first.is_empty() {
                 return;
@@ -71,7 +72,7 @@ impl WorkItem<SLEEPABLE> for Queue {
                 stats.has_run();
                 cond_resched();
             }
-        }
+        });
     }
 }
 

@@ -81,6 +81,11 @@ impl LaneStats {
         self.no_drop.set(1);
     }
 
+    /// Drops from the queue that have been done.
+    pub(crate) fn drained(&self) -> u64 {
+        self.drained.get()
+    }
+
     /// The drainer has run what came off the queue.
     #[inline]
     pub(crate) fn has_run(&self) {
@@ -169,7 +174,7 @@ impl Stats {
 
     /// Drops from the queue that have been done.
     pub(crate) fn drained(&self) -> u64 {
-        self.lanes().map(|lane| lane.drained.get()).iter().sum()
+        self.lanes().map(LaneStats::drained).iter().sum()
     }
 
     /// Handles that have not been dropped.

@@ -24,6 +24,7 @@
 #include <linux/workqueue.h>
 
 #include "../include/kptr_defer.h"
+#include "trace.h"
 
 /* The parameter defer_when=, as it was given. */
 extern char *kptr_defer_when;

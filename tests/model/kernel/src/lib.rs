@@ -3,7 +3,10 @@
 //! What `defer/` and `abstractions/` use of the kernel's own crate, for user space and on loom. The
 //! names, the types and what they promise are the kernel's.
 
-pub use core::fmt;
+pub use core::{
+    ffi,
+    fmt, //
+};
 
 pub mod error;
 pub mod jump_label;

@@ -18,5 +18,23 @@ pub(crate) mod irq_work;
 pub(crate) mod llist;
 #[path = "../../../../abstractions/percpu.rs"]
 pub(crate) mod percpu;
+/// Nobody traces.
+pub(crate) mod tracepoint {
+    macro_rules! declare_trace {
+        ($($(#[$attr:meta])* unsafe fn $name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {$(
+            mod $name {
+                use super::*;
+
+                pub(super) fn is_on() -> bool {
+                    false
+                }
+
+                pub(super) unsafe fn fire($(_: $type),*) {}
+            }
+        )*};
+    }
+
+    pub(crate) use declare_trace;
+}
 #[path = "../../../../abstractions/workqueue.rs"]
 pub(crate) mod workqueue;

@@ -14,5 +14,7 @@ pub(crate) mod queue;
 mod sleepable;
 #[path = "../../../../defer/stats.rs"]
 pub(crate) mod stats;
+#[path = "../../../../defer/trace.rs"]
+mod trace;
 #[path = "../../../../defer/when.rs"]
 pub(crate) mod when;
