@@ -19,6 +19,7 @@ pub(crate) mod module_static;
 pub(crate) mod nolock;
 pub(crate) mod percpu;
 pub(crate) mod rcu;
+pub(crate) mod static_key;
 pub(crate) mod task;
 pub(crate) mod tracepoint;
 pub(crate) mod workqueue;

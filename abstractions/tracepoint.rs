@@ -23,7 +23,7 @@ macro_rules! declare_trace {
                 // SAFETY: It is the key of a tracepoint.
                 unsafe {
                     ::kernel::macros::paste! {
-                        ::kernel::jump_label::static_branch_unlikely!(
+                        $crate::abstractions::static_key::static_branch_unlikely!(
                             $crate::bindings::[< __tracepoint_ $name >],
                             $crate::bindings::tracepoint,
                             key

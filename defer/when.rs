@@ -2,11 +2,14 @@
 
 //! When a drop is deferred: the module parameter `defer_when=`.
 
-use crate::{abstractions::context::irqs_disabled, bindings};
-use kernel::{
-    jump_label::static_branch_unlikely,
-    prelude::*, //
+use crate::{
+    abstractions::{
+        context::irqs_disabled,
+        static_key::static_branch_unlikely, //
+    },
+    bindings, //
 };
+use kernel::prelude::*;
 
 /// The contexts in which drops are deferred.
 #[derive(Clone, Copy)]

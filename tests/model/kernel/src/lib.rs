@@ -9,7 +9,6 @@ pub use core::{
 };
 
 pub mod error;
-pub mod jump_label;
 pub mod shadow;
 pub mod sync;
 pub mod types;

@@ -18,6 +18,17 @@ pub(crate) mod irq_work;
 pub(crate) mod llist;
 #[path = "../../../../abstractions/percpu.rs"]
 pub(crate) mod percpu;
+/// A static key is a variable.
+pub(crate) mod static_key {
+    macro_rules! static_branch_unlikely {
+        ($key:path, $type:ty, $field:ident) => {{
+            let key: *const $type = &raw const $key;
+            (*key).$field
+        }};
+    }
+
+    pub(crate) use static_branch_unlikely;
+}
 /// Nobody traces.
 pub(crate) mod tracepoint {
     macro_rules! declare_trace {
