@@ -76,31 +76,49 @@ static __always_inline u64 address_of(const void *object)
 	return address;
 }
 
-static __always_inline struct watched *place_of(u64 address)
+/* It has the first of these that was free when it came. */
+#define PLACES 8
+
+static __always_inline struct watched *place_of(u64 address, u32 i)
 {
 	u32 key = address * 0x9e3779b97f4a7c15 >> (64 - WATCHED_BITS);
 
+	key = (key + i) % (1 << WATCHED_BITS);
 	return bpf_map_lookup_elem(&watched, &key);
 }
 
-/* NULL when something else has its place. */
+/* NULL when others have all its places. */
 static __always_inline struct watched *watch(const void *object)
 {
 	u64 address = address_of(object), there;
-	struct watched *w = place_of(address);
+	struct watched *w;
+	u32 i;
 
-	if (!w)
-		return NULL;
-	there = __sync_val_compare_and_swap(&w->address, 0, address);
-	return !there || there == address ? w : NULL;
+	bpf_for(i, 0, PLACES) {
+		w = place_of(address, i);
+		if (!w)
+			return NULL;
+		there = __sync_val_compare_and_swap(&w->address, 0, address);
+		if (!there || there == address)
+			return w;
+	}
+	return NULL;
 }
 
 /* NULL if it was never taken. */
 static __always_inline struct watched *taken(u64 address)
 {
-	struct watched *w = place_of(address);
+	struct watched *w;
+	u32 i;
 
-	return w && w->address == address && w->taken ? w : NULL;
+	bpf_for(i, 0, PLACES) {
+		w = place_of(address, i);
+		if (!w || !w->address)
+			return NULL;
+		if (w->address == address)
+			return w->taken ? w : NULL;
+	}
+	return NULL;
 }
 
 static __always_inline void freed(u64 address)
