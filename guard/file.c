@@ -7,6 +7,8 @@
 
 #include "shim.h"
 
+MODULE_VERSION(KPTR_DEFER_VERSION);
+
 static int kptr_defer_guard_show(struct seq_file *m, void *unused)
 {
 	kptr_defer_guard_rust_show(m);

@@ -17,6 +17,8 @@ MODULE_PARM_DESC(defer_when, "Defer drops: in NMI (nmi, the default), also with 
 
 struct kptr_defer_key kptr_defer_not_only_in_nmi = { .key = STATIC_KEY_FALSE_INIT };
 
+MODULE_VERSION(KPTR_DEFER_VERSION);
+
 EXPORT_SYMBOL_GPL(kptr_defer_drop);
 EXPORT_SYMBOL_GPL(kptr_defer_drop_sleepable);
 EXPORT_SYMBOL_GPL(kptr_defer_barrier);
