@@ -171,7 +171,12 @@ impl Setup {
             let _ = self.call("fill", slot);
         })?;
         eventually("the handle is the last reference", || {
-            Ok(self.call_filled("look_at", slot)?.refs == 1)
+            let is_last = self.call_filled("look_at", slot)?.refs == 1;
+            if !is_last {
+                // What it took for a look may be put after the readers only.
+                sleep(Duration::from_millis(100));
+            }
+            Ok(is_last)
         })?;
         Ok(id)
     }
