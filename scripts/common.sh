@@ -6,21 +6,117 @@
 
 set -euo pipefail
 
+# All that is said is said in two columns. On a terminal, what is too long for the second goes on
+# below; what went wrong or well has a colour, unless somebody wants none (NO_COLOR).
+shopt -s checkwinsize
+# Bash looks how wide it is after a command that is not its own.
+[ ! -t 2 ] || (:)
+on_terminal() { [ -t 2 ] && [ "${TERM:-dumb}" != dumb ]; }
+colourful() { [ -t "$1" ] && [ "${TERM:-dumb}" != dumb ] && [ -z "${NO_COLOR:-}" ]; }
+width() { echo $((${COLUMNS:-0} >= 40 ? COLUMNS : 80)); }
+
+# folded <width> <what the further lines begin with>: each line of its input.
+folded() {
+	local text
+	while IFS= read -r text; do
+		fold -s -w "$1" <<<"$text" | sed "s/ *\$//; 2,\$s/^/$2/"
+	done
+}
+
+# line <first column> <second> [colour]
+line() {
+	local first=$1 second=$2
+	if on_terminal; then
+		second=$(folded $(($(width) - 12)) '            ' <<<"$second")
+		[ -z "${3:-}" ] || ! colourful 2 || first=$'\e['"$3m$first"$'\e[m'
+	fi
+	printf '%-12s%s\n' "$first" "$second" >&2
+}
+
+declare -A colours=([ok]=32 [FAILED]=31 [WARNING]=33)
+say() { line "$(printf '  %-9s ' "$1")" "$2" "${colours[$1]:-}"; }
+
+# passing <label> <text>: for a terminal, a line in whose place comes the next one.
+passing() {
+	local text
+	printf -v text '  %-9s %s' "$@"
+	printf '\r\033[K%s' "${text:0:$(width) - 1}" >&2
+}
+passed_by() { ! on_terminal || printf '\r\033[K' >&2; }
+
+warn() { say WARNING "$1"; }
+
+# complain <what is wrong> [what to do...]
+complain() {
+	local more
+	line 'kptr_defer: ' "$1" 31
+	for more in "${@:2}"; do
+		line '' "$more"
+	done
+}
+
+die() {
+	complain "$@"
+	exit 1
+}
+
+# usage <what is wrong>: shows how the script is called.
+usage() {
+	complain "$1"
+	sed -n '3,/^$/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+
+# has_value <option> [value...]
+has_value() { [ $# -gt 1 ] || usage "$1 takes a value"; }
+
+# number <name> <value> <least> <most>
+number() {
+	{ [[ $2 =~ ^[0-9]{1,9}$ ]] && [ "$2" -ge "$3" ] && [ "$2" -le "$4" ]; } ||
+		die "$1=$2 is no number from $3 to $4" "Leave it out for the default."
+}
+
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-cache=${KPTR_DEFER_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or KPTR_DEFER_CACHE}/.cache}/kptr_defer}
+cache=${KPTR_DEFER_CACHE:-${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}}
+[ -n "$cache" ] || die "there is no HOME to keep tool chain and kernels in" \
+	"Say where: make KPTR_DEFER_CACHE=<folder> …"
+cache=${KPTR_DEFER_CACHE:-$cache/kptr_defer}
 case $cache in
 /*) ;;
 *) cache=$PWD/$cache ;;
 esac
 export top cache
+case $top$cache in
+*[[:space:]:]*) die "the kernel's build takes no folder with a space or a colon in its name" \
+	"The checkout is $top," "the cache $cache: KPTR_DEFER_CACHE= names another one." ;;
+esac
 
-say() { printf '  %-9s %s\n' "$1" "$2" >&2; }
+# in_cache [folder]: is there from now on.
+in_cache() {
+	local folder=$cache${1:+/$1} said
+	said=$(mkdir -p "$folder" 2>&1) || die "cannot make $folder: ${said##*: }" \
+		"Another folder for tool chain and kernels: make KPTR_DEFER_CACHE=<folder> …"
+}
 
-die() {
-	printf 'kptr_defer: %s\n' "$1" >&2
-	shift
-	[ $# -eq 0 ] || printf '            %s\n' "$@" >&2
-	exit 1
+# full <folder>: says so if the disk is.
+full() {
+	local left
+	left=$(df -k --output=avail "$1" 2>/dev/null | tail -n 1)
+	[ "${left:-50000}" -ge 50000 ] || complain "the disk is full: $left kB are left in $1" \
+		"The tool chain takes 2.5 GB, a kernel and its source 2 GB. They can be kept" \
+		"elsewhere: make KPTR_DEFER_CACHE=<folder> …"
+}
+
+# For those who boot a machine.
+check_accelerator() {
+	case ${KPTR_DEFER_ACCEL:-} in
+	'' | tcg | kvm) ;;
+	*) die "KPTR_DEFER_ACCEL=$KPTR_DEFER_ACCEL is neither tcg nor kvm" "Leave it out for what works here." ;;
+	esac
+}
+check_terminal() {
+	{ [ -t 0 ] && [ -t 1 ]; } || die "a shell in the machine needs a terminal" \
+		"For a single command: scripts/vm -- <command>"
 }
 
 # A short name for "made from exactly this".
@@ -29,21 +125,22 @@ key_of() { sha256sum | cut -c1-12; }
 # attend <label> <pid>: shows that a background command is alive, until it ends with
 # what is then the exit status.
 attend() {
-	local label=$1 pid=$2 start=$SECONDS next_sign=30 traps
+	local label=$1 pid=$2 start=$SECONDS next_sign=30 traps shown
 	# A background command of a script does not get the terminal's Ctrl-C, and unshare
 	# ignores gentler signals.
 	traps=$(trap -p INT TERM HUP)
 	trap 'kill -KILL -- "-$pid" 2>/dev/null || kill "$pid"; wait "$pid"; exit 130' INT TERM HUP
 	while kill -0 "$pid" 2>/dev/null; do
-		if [ -t 2 ]; then
-			printf '\r  %-9s %s … %ds' "${label%% *}" "${label#* }" $((SECONDS - start)) >&2
+		if on_terminal; then
+			shown=${label#* }
+			passing "${label%% *}" "${shown:0:$(width) - 20} … $((SECONDS - start))s"
 		elif [ $((SECONDS - start)) -ge "$next_sign" ]; then
 			say "${label%% *}" "${label#* } … $((SECONDS - start))s"
 			next_sign=$((SECONDS - start + 30))
 		fi
 		sleep 0.2
 	done
-	[ ! -t 2 ] || printf '\r\033[K' >&2
+	passed_by
 	trap - INT TERM HUP
 	eval "$traps"
 	wait "$pid"
@@ -66,6 +163,8 @@ logged() {
 	printf -- '--- the end of %s\n' "$log" >&2
 	tail -n 30 "$log" >&2
 	printf -- '---\n' >&2
+	# For the cache made_once says it.
+	[ "${log#"$top"/}" = "$log" ] || full "$top"
 	return 1
 }
 
@@ -78,16 +177,18 @@ made_once() {
 	local folder=$1
 	shift
 	! made "$folder" || return 0
-	mkdir -p "$(dirname "$folder")"
+	in_cache
 	# shellcheck disable=SC2094 # nobody reads or writes it
 	(
 		# Whoever fails takes the lock's file away while others wait for it.
-		while flock 9 || die "cannot lock $folder.lock" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
+		while flock 9 || die "cannot lock $folder.lock" "Keep tool chain and kernels on a file system" \
+			"that has locks: make KPTR_DEFER_CACHE=<folder> …" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
 			exec 9>"$folder.lock"
 		done
 		! made "$folder" || exit 0
 		# What has just been killed may still be writing.
-		trap 'made "$folder" || rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }
+		trap 'made "$folder" || full "$cache"
+			made "$folder" || rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }
 			rm -f "$folder.lock"' EXIT
 		trap 'exit 130' INT TERM
 		rm -rf "$folder"
@@ -121,7 +222,7 @@ remembered() {
 		tail -n +2 "$memory"
 		return
 	fi
-	mkdir -p "$cache/remembered"
+	in_cache remembered
 	"$@" >"$memory.$$" || { rm -f "$memory.$$"; return 1; }
 	# The command may have brought a new index.
 	made_from=$({ cat "$0" "$index" && stat -c %Y "$index"; } 2>/dev/null | key_of)
