@@ -11,20 +11,20 @@ export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 all: modules
 
 ## Building for a kernel
-modules:	## kptr_defer.ko and kptr_defer_guard.ko, for the running kernel, KDIR= or KERNEL=
+modules:	## kptr_defer.ko, kptr_defer_guard.ko, for KDIR= or KERNEL=
 	$(Q)scripts/build
 
 install:	## installs them where modprobe finds them, as root
 	$(Q)scripts/build install
 
-deb:	## a Debian package, with which DKMS builds them for every kernel
+deb:	## a Debian package: DKMS builds them for every kernel
 	$(Q)scripts/build deb
 
 rust-metadata:	## what Debian's headers lack for building Rust modules
 	$(Q)scripts/build rust-metadata
 
 ## Seeing it work, in a virtual machine
-demo:	## the hole and the guard; a profiler that drops task references in NMI
+demo:	## the hole and the guard; a profiler that drops in NMI
 	$(Q)scripts/in-vm demo
 
 vm:	## a shell in the machine, with the module loaded
@@ -69,17 +69,21 @@ distclean: clean	## also removes the cache: tool chain, kernels, metadata
 	$(Q)scripts/build forget-cache
 
 help:	## this
-	$(Q)awk -F '\t' '/^## / { printf "\n%s:\n", substr($$0, 4) } \
+	$(Q)awk -F '\t' '/^## / { printf "%s%s:\n", any++ ? "\n" : "", substr($$0, 4) } \
 		/^[a-z][a-z-]*:.*\t## / { name = $$1; sub(/:.*/, "", name); sub(/^## /, "", $$2); \
 			printf "  make %-14s %s\n", name, $$2 }' Makefile
 	@echo
 	@echo 'Variables:'
-	@echo '  KDIR=<folder>       what modules of your kernel are built against; the running one is the default'
-	@echo '  KERNEL=<which>      a kernel of the distribution: a series (7.3), a release, a flavour (rt-amd64) or 7.3-rt-amd64;'
-	@echo '                      in the virtual machine the newest is the default; or one that is built here: debug'
-	@echo '                      (x86 with KASAN, lockdep, CFI), arm64 (its PMU interrupts in NMI),'
-	@echo '                      in-tree (kptr_defer built in)'
+	@echo '  KDIR=<folder>       what modules of your kernel are built against; by default'
+	@echo '                      the running one'
+	@echo '  KERNEL=<which>      a kernel of the distribution: a series (7.3), a release, a'
+	@echo '                      flavour (rt-amd64) or 7.3-rt-amd64; in the machine by'
+	@echo '                      default the newest. Or one that is built here: debug (x86'
+	@echo '                      with KASAN, lockdep, CFI), arm64 (its PMU interrupts in'
+	@echo '                      NMI), in-tree (kptr_defer built in)'
 	@echo '  SMP=<n>             processors of the virtual machine (2)'
-	@echo '  KPTR_DEFER_CACHE=   where tool chain and kernels are kept ($${XDG_CACHE_HOME:-~/.cache}/kptr_defer)'
-	@echo '  KPTR_DEFER_MIRROR=  a Debian mirror other than the one in this machine'"'"'s apt sources'
+	@echo '  KPTR_DEFER_CACHE=   where tool chain and kernels are kept'
+	@echo '                      ($${XDG_CACHE_HOME:-~/.cache}/kptr_defer)'
+	@echo '  KPTR_DEFER_MIRROR=  another Debian mirror than that in the apt sources here'
 	@echo '  KPTR_DEFER_ACCEL=   tcg or kvm; kvm is used where it really works'
+	@echo '  NO_COLOR=1          no colours; there are none but on a terminal'
