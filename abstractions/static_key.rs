@@ -11,9 +11,9 @@
 ///
 /// `key` is a static of type `keytyp`, defined by C, whose `field` is a `struct static_key_false`.
 macro_rules! static_branch_unlikely {
-    ($key:path, $keytyp:ty, $field:ident) => {'branch: {
+    ($key:path, $keytyp:ty, $field:ident) => {{
         #[cfg(CONFIG_JUMP_LABEL)]
-        {
+        'branch: {
             ::kernel::asm!(
                 include!(concat!(
                     env!("OBJTREE"),
@@ -25,7 +25,7 @@ macro_rules! static_branch_unlikely {
                 branch = const 0,
                 options(nostack, preserves_flags),
             );
-            break 'branch false;
+            false
         }
         #[cfg(not(CONFIG_JUMP_LABEL))]
         {

@@ -23,6 +23,10 @@ use core::{
 };
 
 /// `in_nmi()` of `include/linux/preempt.h`, on `preempt_count()` of `asm/preempt.h`.
+///
+/// # Safety
+///
+/// There are no requirements.
 #[inline(always)]
 pub(crate) unsafe fn in_nmi() -> bool {
     // What is jumped to begins with a landing pad: one instruction more, which is not in NMI.
@@ -99,6 +103,10 @@ pub(crate) unsafe fn this_cpu_write_u64<const INDEX: usize>(numbers: usize, numb
 }
 
 /// `rdtsc()` of `asm/tsc.h`.
+///
+/// # Safety
+///
+/// There are no requirements.
 #[inline(always)]
 pub(crate) unsafe fn clock_ticks() -> u64 {
     // SAFETY: Every x86-64 processor has it.
