@@ -122,7 +122,7 @@ impl Reserve {
     /// Memory for one handle.
     ///
     /// Context: any.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn block(&self) -> Option<FreeBlock> {
         FreeBlock::new_uninit().or_else(|| self.spare.take())
     }
@@ -190,6 +190,8 @@ impl SpareBlocks {
         }? Error)
     }
 
+    #[cold]
+    #[inline(never)]
     fn take(&self) -> Option<FreeBlock> {
         let first = self.next.fetch_add(1, Relaxed);
         let spare = (0..Self::CELLS)
