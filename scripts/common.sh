@@ -107,6 +107,12 @@ full() {
 		"elsewhere: make KPTR_DEFER_CACHE=<folder> …"
 }
 
+# lock <descriptor> <file>
+lock() {
+	flock "$1" || die "cannot lock $2" "It takes a file system that has locks; for tool chain and kernels:" \
+		"make KPTR_DEFER_CACHE=<folder> …"
+}
+
 # For those who boot a machine.
 check_accelerator() {
 	case ${KPTR_DEFER_ACCEL:-} in
@@ -181,8 +187,7 @@ made_once() {
 	# shellcheck disable=SC2094 # nobody reads or writes it
 	(
 		# Whoever fails takes the lock's file away while others wait for it.
-		while flock 9 || die "cannot lock $folder.lock" "Keep tool chain and kernels on a file system" \
-			"that has locks: make KPTR_DEFER_CACHE=<folder> …" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
+		while lock 9 "$folder.lock" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
 			exec 9>"$folder.lock"
 		done
 		! made "$folder" || exit 0
