@@ -43,10 +43,10 @@ pub fn tests(sources: &[Source]) -> Vec<Test> {
 }
 
 /// CPU 1 is offline for as long as this lives.
-struct Offline;
+pub struct Offline;
 
 impl Offline {
-    fn new() -> io::Result<Offline> {
+    pub fn new() -> io::Result<Offline> {
         fs::write(ONLINE, "0")?;
         Ok(Offline)
     }
@@ -60,12 +60,18 @@ impl Drop for Offline {
     }
 }
 
-fn offline() -> Outcome {
+/// Or the test is skipped.
+pub fn second_cpu() -> Outcome {
     if !Path::new(ONLINE).exists() {
         return Err(Stop::Skipped(
             "there is no second CPU to take offline".into(),
         ));
     }
+    Ok(())
+}
+
+fn offline() -> Outcome {
+    second_cpu()?;
     let module = KptrDefer::load("")?;
     let bpf = Bpf::load("contexts", &["from_tp_btf"])?;
     let hook = bpf.program("from_tp_btf")?.attach()?;

@@ -38,6 +38,7 @@ mod kinds_verifier;
 mod leaks;
 mod load;
 mod maps;
+mod messages;
 mod no_memory;
 mod rust_api;
 mod sample_c;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let tests = [
         sources::tests(),
+        messages::tests(),
         load::tests(),
         verifier::tests(),
         contexts::tests(),

@@ -13,7 +13,10 @@ use crate::{
     },
 };
 use std::{
-    cell::RefCell,
+    cell::{
+        Cell,
+        RefCell, //
+    },
     collections::HashMap,
     env,
     ffi::CString,
@@ -333,6 +336,7 @@ thread_local! {
     /// What was loaded when the tests began, and the parameters that sysfs shows of it.
     static FOUND: RefCell<Vec<(&'static str, String)>> = const { RefCell::new(Vec::new()) };
     static NMI_LONGEST_FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
+    static NMI_SOURCE_LOADED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes the machine ready, or says why it cannot be.
@@ -373,12 +377,14 @@ pub fn prepare() -> Result<(), String> {
         let _ = fs::write(debugfs(NMI_LONGEST), "1000000000");
         NMI_LONGEST_FOUND.set(Some(longest));
     }
-    insert("kptr_defer_test_nmi.ko", "").map_err(|err| format!("{NMI_SOURCE}.ko: {err}"))
+    insert("kptr_defer_test_nmi.ko", "").map_err(|err| format!("{NMI_SOURCE}.ko: {err}"))?;
+    NMI_SOURCE_LOADED.set(true);
+    Ok(())
 }
 
 /// Leaves the machine as it was found.
 pub fn restore() {
-    if is_loaded(NMI_SOURCE) && remove_when_free(NMI_SOURCE).is_err() {
+    if NMI_SOURCE_LOADED.take() && remove_when_free(NMI_SOURCE).is_err() {
         note(format!("{NMI_SOURCE} stays loaded"));
     }
     if let Some(longest) = NMI_LONGEST_FOUND.take() {
