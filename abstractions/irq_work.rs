@@ -7,9 +7,9 @@
 //!
 //! ```text
 //!                queue()                       the CPU takes           run() returns
-//!   idle ──────────────────────> pending ───────────────────> running ──────────────> idle
-//!                                 │  ^                         │
-//!                                 └──┘ queue() is false        └─> queue(): pending again, on
+//!   idle ----------------------> pending -------------------> running --------------> idle
+//!                                 |  ^                         |
+//!                                 +--+ queue() is false        +-> queue(): pending again, on
 //!                                                                  this or on another CPU
 //! ```
 //!
@@ -21,16 +21,16 @@
 //!
 //! `irq_work_sync()` waits until the work is neither pending nor marked as running; of two
 //! overlapping runs the one that ends first takes that mark away. [`IrqWork::sync`] waits for the
-//! other one, too: the kernel calls a handler with interrupts off, so that an RCU grace period covers
-//! it to its last instruction.
+//! other one, too: the kernel calls a handler with interrupts off, so that an RCU grace period
+//! covers it to its last instruction.
 //!
 //! # PREEMPT_RT
 //!
-//! There, too, the handler runs in hard interrupt context (`IRQ_WORK_INIT_HARD()`), and can take raw
-//! locks only. The plain kind runs in the `irq_work/N` thread of the CPU. That is parked before the
-//! CPU goes offline: what an NMI queues there afterwards stays pending, and so cannot be queued
-//! anywhere else, until the CPU comes back. What is queued in interrupts is flushed as one of the last
-//! things that a CPU does (`smpcfd_dying_cpu()`); after that, nothing must be queued on it.
+//! There, too, the handler runs in hard interrupt context (`IRQ_WORK_INIT_HARD()`), and can take
+//! raw locks only. The plain kind runs in the `irq_work/N` thread of the CPU. That is parked before
+//! the CPU goes offline: what an NMI queues there afterwards stays pending, and so cannot be queued
+//! anywhere else, until the CPU comes back. What is queued in interrupts is flushed as one of the
+//! last things that a CPU does (`smpcfd_dying_cpu()`); after that, nothing must be queued on it.
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
@@ -66,6 +66,9 @@ pub trait Handler: Sync + 'static {
 ///
 /// let work = KBox::pin_init(IrqWork::new(Wakeups(Atomic::new(0))), GFP_KERNEL)?;
 /// work.queue(); // From here on, `Wakeups::run()` is on its way.
+/// work.sync();
+/// assert_eq!(work.handler().0.load(Relaxed), 1);
+/// # Ok::<(), Error>(())
 /// ```
 ///
 /// # Invariants
@@ -135,8 +138,8 @@ impl<H: Handler> IrqWork<H> {
     /// `work` is the `work` field of a pinned `Self`.
     unsafe extern "C" fn run(work: *mut bindings::irq_work) {
         let work = Opaque::cast_from(work);
-        // SAFETY: By the safety requirement `work` is a field of `Self`, which `drop` keeps in place
-        // until this has returned.
+        // SAFETY: By the safety requirement `work` is a field of `Self`, which `drop` keeps in
+        // place until this has returned.
         let this = unsafe { &*container_of!(work, Self, work) };
         this.handler.run();
     }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  add(item)                                   take_all()
-//!  ─────────                                   ──────────
+//!  ---------                                   ----------
 //!  any number at once, any context             any number at once, any context
 //!  tells whether the list was empty            the items, newest first, as a `Chain` of one's own
 //! ```
@@ -15,6 +15,45 @@
 //! The list owns the items that are on it, a [`Chain`] those that were taken. There is no operation
 //! that takes a single item from the shared list: it would need all its callers to exclude each
 //! other (`include/linux/llist.h` has the table).
+//!
+//! # Examples
+//!
+//! ```ignore
+//! struct Job {
+//!     node: Opaque<bindings::llist_node>,
+//!     number: u32,
+//! }
+//!
+//! struct Queued(KBox<Job>);
+//!
+//! // SAFETY: The node is a field of the job, nothing else uses it, and the job stays where it is
+//! // until it is a box again.
+//! unsafe impl Linked for Queued {
+//!     fn into_node(self) -> NonNull<bindings::llist_node> {
+//!         let job = KBox::into_raw(self.0);
+//!         // SAFETY: The job is valid, so its fields are not at null.
+//!         unsafe { NonNull::new_unchecked(Opaque::cast_into(&raw const (*job).node)) }
+//!     }
+//!
+//!     unsafe fn from_node(node: NonNull<bindings::llist_node>) -> Self {
+//!         let node = Opaque::cast_from(node.as_ptr());
+//!         // SAFETY: The caller promises that `into_node` has made a pointer of the box that the
+//!         // node is in, and that it becomes a box again only here.
+//!         Self(unsafe { KBox::from_raw(container_of!(node, Job, node).cast_mut()) })
+//!     }
+//! }
+//!
+//! let queue = LockLessList::new();
+//! for number in 0..3 {
+//!     let job = Job { node: Opaque::uninit(), number };
+//!     // The first one tells that somebody has to be called who takes them.
+//!     assert_eq!(queue.add(Queued(KBox::new(job, GFP_KERNEL)?)), number == 0);
+//! }
+//!
+//! let mut jobs = queue.take_all();
+//! assert_eq!(jobs.pop().map(|job| job.0.number), Some(2));
+//! # Ok::<(), Error>(())
+//! ```
 //!
 //! C header: [`include/linux/llist.h`](srctree/include/linux/llist.h)
 
@@ -46,8 +85,8 @@ pub unsafe trait Linked: Sized {
     ///
     /// # Safety
     ///
-    /// `node` comes from [`into_node`](Self::into_node), and from each call of that there is at most
-    /// one of this.
+    /// `node` comes from [`into_node`](Self::into_node), and from each call of that there is at
+    /// most one of this.
     unsafe fn from_node(node: NonNull<bindings::llist_node>) -> Self;
 }
 
@@ -99,8 +138,8 @@ impl<T: Linked> LockLessList<T> {
     /// Context: any.
     #[inline]
     pub fn take_all(&self) -> Chain<T> {
-        // INVARIANT: By the type invariant each node comes from `into_node`; with the head emptied in
-        // one atomic step the nodes are this chain's alone.
+        // INVARIANT: By the type invariant each node comes from `into_node`; with the head emptied
+        // in one atomic step the nodes are this chain's alone.
         Chain {
             // SAFETY: `head` is a valid list head.
             first: unsafe { bindings::llist_del_all(self.head.get()) },
