@@ -120,11 +120,11 @@ void kptr_defer_barrier(void);
 
 /**
  * KPTR_DEFER_DTOR - define a BPF kptr destructor that is safe in NMI
- * @name:   the function to define, void name(void *obj); unique in the kernel,
+ * @name:   the function to define, ``void name(void *obj)``; unique in the kernel,
  *          because BPF looks it up by its bare name
  * @type:   the kptr's type
  * @member: the struct kptr_defer_slot in @type
- * @fn:     what drops the object, void fn(struct kptr_defer_slot *slot)
+ * @fn:     what drops the object, ``void fn(struct kptr_defer_slot *slot)``
  *
  * For register_btf_id_dtor_kfuncs(). A kptr that shares its object with other
  * references has a release function of its own; wrap that one in the same way

@@ -26,22 +26,27 @@ EXPORT_SYMBOL_GPL(kptr_defer_barrier);
 __bpf_kfunc_start_defs();
 
 /*
- * The kfuncs of each kind.
+ * kernel-doc does not expand macros: it finds a section, not a function of each kind.
+ */
+
+/**
+ * DOC: The kfuncs of each kind
  *
- * bpf_kptr_defer_<kind>_acquire() takes a reference to an object, which is a
- * trusted or an RCU pointer, as a handle: to be kept in a map or given back.
- * NULL when there is no memory, or when the object is dying.
- * Context: any, NMI included.
+ * ``struct kptr_defer_<kind> *bpf_kptr_defer_<kind>_acquire(object)``
+ *	takes a reference to an object, which is a trusted or an RCU pointer, as a
+ *	handle: to be kept in a map or given back. NULL when there is no memory, or
+ *	when the object is dying. Context: any, NMI included.
  *
- * bpf_kptr_defer_<kind>_get() tells the object that a handle holds, as an RCU
- * pointer.
- * Context: any; sleepable programs call it under bpf_rcu_read_lock().
+ * ``object bpf_kptr_defer_<kind>_get(struct kptr_defer_<kind> *handle)``
+ *	tells the object that a handle holds, as an RCU pointer. Context: any;
+ *	sleepable programs call it under bpf_rcu_read_lock().
  *
- * bpf_kptr_defer_<kind>_release() gives back the reference; the handle is gone
- * with that. Never fails.
- * Context: any, NMI included.
+ * ``void bpf_kptr_defer_<kind>_release(struct kptr_defer_<kind> *handle)``
+ *	gives back the reference; the handle is gone with that. Never fails.
+ *	Context: any, NMI included.
  *
- * bpf_kptr_defer_<kind>_release_dtor() is what the teardown of a map calls.
+ * ``void bpf_kptr_defer_<kind>_release_dtor(void *handle)``
+ *	is not for programs: the teardown of a map calls it.
  */
 #define KPTR_DEFER_KFUNCS(kind, object_t)						\
 __bpf_kfunc struct kptr_defer_##kind *bpf_kptr_defer_##kind##_acquire(object_t *object)	\
@@ -90,7 +95,8 @@ __bpf_kfunc const struct cred *bpf_kptr_defer_task_cred(struct task_struct *task
  * No other task's: only its own lock keeps it from leaving its mm. The current
  * one does not while the program runs.
  *
- * Context: as above.
+ * Context: any, NMI included; sleepable programs call it under
+ * bpf_rcu_read_lock() or the like.
  * Return: The mm, as an RCU pointer; NULL for a kernel thread.
  */
 __bpf_kfunc struct mm_struct *bpf_kptr_defer_current_mm(void)
