@@ -48,6 +48,7 @@ mod sources;
 mod sweep;
 mod teardown;
 mod torture;
+mod tracepoints;
 mod under_fire;
 mod verifier;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         contexts::tests(),
         maps::tests(&sources),
         teardown::tests(&sources),
+        tracepoints::tests(&sources),
         hotplug::tests(&sources),
         acquire::tests(),
         no_memory::tests(),

@@ -29,6 +29,17 @@ impl Tracing {
             .filter(|line| words.iter().all(|word| line.contains(word)));
         Ok(lines.count() as u64)
     }
+
+    /// What stands behind this word in all lines of this event together.
+    pub fn sum(&self, event: &str, word: &str) -> Outcome<u64> {
+        let trace = fs::read_to_string(self.0.join("trace"))?;
+        let number = |line: &str| -> Option<u64> {
+            let (_, event) = line.split_once(&format!(": {event} "))?;
+            let (_, number) = event.split_once(word)?;
+            number.split(' ').next()?.parse().ok()
+        };
+        Ok(trace.lines().filter_map(number).sum())
+    }
 }
 
 impl Drop for Tracing {
