@@ -35,7 +35,6 @@ use std::{
         File, //
     },
     io,
-    os::unix::process::CommandExt,
     path::Path,
     process::Command,
     thread, //
@@ -47,8 +46,10 @@ const NOBODY: u32 = 65534;
 pub fn tests() -> Vec<Test> {
     [
         test("not root", || {
-            let mut this = Command::new("/proc/self/exe");
-            skips(this.uid(NOBODY), "only root can load modules")
+            as_nobody(|| {
+                let mut this = Command::new("/proc/self/exe");
+                skips(&mut this, "only root can load modules")
+            })?
         }),
         test("a module is missing", module_missing),
         test("kptr_defer is in use", in_use),
@@ -57,7 +58,8 @@ pub fn tests() -> Vec<Test> {
             skips(&mut Command::new("/proc/self/exe"), &why)
         }),
         test("not root for a breakpoint", || {
-            refused(as_nobody(|| open(0))?, "needs root or CAP_PERFMON")
+            let open = opener(0)?;
+            refused(as_nobody(open)?, "needs root or CAP_PERFMON")
         }),
         test("hidden addresses", || {
             let found = as_nobody(|| kernel_symbol("do_exit"))?;
@@ -71,7 +73,7 @@ pub fn tests() -> Vec<Test> {
         test("a CPU that is offline", || {
             hotplug::second_cpu()?;
             let _offline = Offline::new()?;
-            refused(open(1), "that CPU is offline")
+            refused(opener(1)?(), "that CPU is offline")
         }),
         #[cfg(target_arch = "x86_64")]
         test("no debug register left", no_debug_register),
@@ -91,16 +93,17 @@ fn test(name: &str, run: fn() -> Outcome) -> Test {
     Test::new(format!("messages: {name}, no NMI"), run)
 }
 
-/// An event on that CPU, as the machine has them.
-fn open(cpu: u32) -> nmi_source::Result<Event> {
-    /// Somewhere in the kernel.
-    const ADDRESS: u64 = 0xffff_ffff_8100_0000;
-
-    if cfg!(target_arch = "x86_64") {
-        Event::execute(Scope::Cpu(cpu), ADDRESS)
-    } else {
-        Event::cycles(Scope::Cpu(cpu), 100_000)
-    }
+/// Opens an event on that CPU, as the machine has them.
+fn opener(cpu: u32) -> Outcome<impl FnOnce() -> nmi_source::Result<Event> + Send> {
+    // Who is not root does not see it.
+    let address = kernel_symbol("do_exit")?;
+    Ok(move || {
+        if cfg!(target_arch = "x86_64") {
+            Event::execute(Scope::Cpu(cpu), address)
+        } else {
+            Event::cycles(Scope::Cpu(cpu), 100_000)
+        }
+    })
 }
 
 /// It failed, and says so.
@@ -169,6 +172,7 @@ fn as_nobody<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Outco
 }
 
 fn too_many_files() -> Outcome {
+    let open = opener(0)?;
     let mut before = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -181,7 +185,7 @@ fn too_many_files() -> Outcome {
     };
     // SAFETY: Only reads the limit. No other thread opens anything.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) };
-    let opened = open(0);
+    let opened = open();
     // SAFETY: As above.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &before) };
     refused(opened, "too many open files, raise ulimit -n")
