@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A clock for short times on one CPU: where there is one, a counter of the processor, which takes an
-//! instruction to read.
+//! A clock for short times: where there is one, a counter of the processor, which takes an instruction
+//! to read.
 //!
-//! On x86 it is the TSC, elsewhere `ktime_get_mono_fast_ns()`.
+//! On x86 it is the TSC, elsewhere `ktime_get_mono_fast_ns()`. Where the TSCs of two processors differ, a
+//! time that begins on one and ends on the other one is wrong by as much: for statistics only.
 
 use crate::bindings;
 

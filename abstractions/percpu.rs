@@ -50,14 +50,14 @@ impl<const N: usize> PerCpuU64<N> {
     pub fn replace<const I: usize>(&self, number: u64) -> u64 {
         const { assert!(I < N) };
         // SAFETY: By the type invariant it is allocated.
-        unsafe { bindings::this_cpu_xchg_u64(self.0 + I * size_of::<u64>(), number) }
+        unsafe { bindings::this_cpu_xchg_u64(self.0.wrapping_add(I * size_of::<u64>()), number) }
     }
 
     /// The sum of the numbers `I` of all CPUs; exact when nobody counts at the same time.
     pub fn sum<const I: usize>(&self) -> u64 {
         const { assert!(I < N) };
         // SAFETY: By the type invariant it is allocated.
-        unsafe { bindings::percpu_sum_u64(self.0 + I * size_of::<u64>()) }
+        unsafe { bindings::percpu_sum_u64(self.0.wrapping_add(I * size_of::<u64>())) }
     }
 }
 

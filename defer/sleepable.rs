@@ -81,7 +81,12 @@ impl Lane for InProcess {
     const ALWAYS_DEFERRED: bool = true;
 
     fn add(queue: &Queue, drop: PendingDrop<Self>) -> bool {
-        queue.sleepable.add(drop)
+        let first = queue.sleepable.add(drop);
+        if first {
+            // Or what the irq_work finds in the other lane would have waited since it was last raised.
+            queue.stats.raises();
+        }
+        first
     }
 
     fn stats(stats: &Stats) -> &LaneStats {

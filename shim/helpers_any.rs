@@ -10,7 +10,7 @@ use super::generated;
 #[inline(always)]
 pub(crate) unsafe fn this_cpu_inc_u64<const INDEX: usize>(numbers: usize) {
     // SAFETY: The caller promises that it is.
-    unsafe { generated::this_cpu_inc_u64(numbers + INDEX * size_of::<u64>()) };
+    unsafe { generated::this_cpu_inc_u64(numbers.wrapping_add(INDEX * size_of::<u64>())) };
 }
 
 /// # Safety
@@ -19,5 +19,7 @@ pub(crate) unsafe fn this_cpu_inc_u64<const INDEX: usize>(numbers: usize) {
 #[inline(always)]
 pub(crate) unsafe fn this_cpu_write_u64<const INDEX: usize>(numbers: usize, number: u64) {
     // SAFETY: The caller promises that it is.
-    unsafe { generated::this_cpu_write_u64(numbers + INDEX * size_of::<u64>(), number) };
+    unsafe {
+        generated::this_cpu_write_u64(numbers.wrapping_add(INDEX * size_of::<u64>()), number)
+    };
 }

@@ -2,13 +2,9 @@
 
 //! What may be called in NMI outside of the modules, and why. All else is a violation.
 
-/// Functions of the modules that return true in NMI: what follows if they do not is not for NMI.
-/// They are not followed themselves.
-pub const TRUE_IN_NMI: [&str; 2] = [
-    "kptr_defer_helper_in_nmi",
-    // NMIs come with interrupts off. In there: pushf, which a hypervisor may have patched.
-    "kptr_defer_helper_irqs_disabled",
-];
+/// A function of the modules that returns true in NMI: what follows if it does not is not for NMI. It is
+/// not followed itself.
+pub const TRUE_IN_NMI: &str = "kptr_defer_helper_in_nmi";
 
 /// A tracepoint of the modules. Who attaches to it is called in NMI, and knows.
 const TRACEPOINT: &str = "__SCT__tp_func_";

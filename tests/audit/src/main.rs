@@ -3,12 +3,12 @@
 //! What the modules can do in NMI, read from the built `.ko` files: every instruction that can be
 //! reached from their NMI entry points, and everything outside that is called from there.
 //!
-//! `kptr_defer_audit <module.ko>...` prints the closure and ends with
+//! `kptr_defer_audit <NMI_MASK of the kernel> <module.ko>...` prints the closure and ends with
 //! `audit: entries=<n> functions=<n> instructions=<n> outside=<n> violations=<n>`. A call that is
 //! not [allowed], an indirect call or jump, and a trap are violations.
 //!
-//! Paths that are not for NMI are left out where the code asks: after a call of [`TRUE_IN_NMI`] only
-//! the branch that is taken in NMI is followed. A branch that is patched in (a tracepoint) is
+//! Paths that are not for NMI are left out where the code asks: after a call of [`TRUE_IN_NMI`], or a
+//! look at the same bits of this CPU's preempt count, only the branch that is taken in NMI is followed. A branch that is patched in (a tracepoint) is
 //! followed as if it were on.
 
 mod allowed;
@@ -25,11 +25,13 @@ use std::{
 use walk::Walk;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let paths: Vec<String> = env::args().skip(1).collect();
-    if paths.is_empty() {
-        eprintln!("usage: kptr_defer_audit <module.ko>...");
+    let mut args = env::args().skip(1);
+    let nmi_mask = args.next().and_then(|mask| mask.parse().ok());
+    let paths: Vec<String> = args.collect();
+    let (Some(nmi_mask), false) = (nmi_mask, paths.is_empty()) else {
+        eprintln!("usage: kptr_defer_audit <NMI_MASK of the kernel> <module.ko>...");
         return Ok(ExitCode::FAILURE);
-    }
+    };
     let mut modules = Vec::new();
     for path in &paths {
         modules.push(Module::read(path).map_err(|err| format!("{path}: {err}"))?);
@@ -51,7 +53,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         (Path::Acquire, true, "To acquire"),
     ] {
         println!("{title}\n");
-        let mut walk = Walk::new(&modules, path);
+        let mut walk = Walk::new(&modules, nmi_mask, path);
         println!("  entered by");
         for (number, module) in modules.iter().enumerate() {
             for (name, function) in module.entries() {

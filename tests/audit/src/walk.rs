@@ -47,6 +47,7 @@ type At = (usize, Place);
 
 pub struct Walk<'a> {
     modules: &'a [Module],
+    nmi_mask: u32,
     path: Path,
     ahead: Vec<(At, Known)>,
     seen: HashSet<(At, Known)>,
@@ -66,9 +67,11 @@ pub struct Closure {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(modules: &'a [Module], path: Path) -> Walk<'a> {
+    /// `nmi_mask` is the kernel's `NMI_MASK`.
+    pub fn new(modules: &'a [Module], nmi_mask: u32, path: Path) -> Walk<'a> {
         Walk {
             modules,
+            nmi_mask,
             path,
             ahead: Vec::new(),
             seen: HashSet::new(),
@@ -176,8 +179,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether it looks into this CPU's `__preempt_count`. For which bits is the kernel's affair: that
-    /// they are the right ones is seen when drops in NMI are deferred.
+    /// Whether it looks for an NMI in this CPU's `__preempt_count`, as `in_nmi()` does.
     fn tests_preempt_count(&self, (module, place): At, instruction: &Instruction) -> bool {
         const IMMEDIATE: u64 = size_of::<u32>() as u64;
 
@@ -187,6 +189,9 @@ impl<'a> Walk<'a> {
         };
         instruction.mnemonic() == Mnemonic::Test
             && instruction.code() == Code::Test_rm32_imm32
+            && instruction.immediate32() == self.nmi_mask
+            && instruction.segment_prefix() == Register::GS
+            && instruction.is_ip_rel_memory_operand()
             && matches!(
                 self.modules[module].relocated(operand),
                 Some(Target::Outside(name)) if name == "__preempt_count"
@@ -221,7 +226,7 @@ impl<'a> Walk<'a> {
     fn called(&mut self, at: At, instruction: &Instruction) -> Option<Known> {
         let function = self.target(at, instruction);
         let name = self.name(at, &function);
-        if TRUE_IN_NMI.contains(&name.as_str()) {
+        if name == TRUE_IN_NMI {
             return Some(Known::InAl);
         }
         self.reach(at, function);
