@@ -2,6 +2,11 @@
 
 //! What `defer/` and `abstractions/` use of the kernel's own crate, for user space and on loom. The
 //! names, the types and what they promise are the kernel's.
+//!
+//! Without the feature `loom` it is on real atomics, for measuring.
+
+#[cfg(not(feature = "loom"))]
+extern crate std as loom;
 
 pub use core::{
     ffi,

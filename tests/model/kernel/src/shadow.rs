@@ -16,11 +16,18 @@ use std::{
     },
 };
 
+#[cfg(not(feature = "loom"))]
+use std::sync::LazyLock;
+
 type Shadows = HashMap<(usize, TypeId), Arc<dyn Any + Send + Sync>>;
 
+#[cfg(feature = "loom")]
 loom::lazy_static! {
     static ref SHADOWS: Mutex<Shadows> = Mutex::new(HashMap::new());
 }
+
+#[cfg(not(feature = "loom"))]
+static SHADOWS: LazyLock<Mutex<Shadows>> = LazyLock::new(|| Mutex::new(HashMap::new()));
 
 /// What stands for the memory there.
 pub fn of<M, T: Any + Send + Sync>(memory: *const M, new: impl FnOnce() -> T) -> Arc<T> {

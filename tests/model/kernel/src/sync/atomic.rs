@@ -4,6 +4,7 @@
 //!
 //! `i32` is loom's: what the queue's protocol is made of.
 
+#[cfg(feature = "loom")]
 use crate::shadow;
 use core::cell::UnsafeCell;
 use loom::sync::atomic::{
@@ -11,6 +12,7 @@ use loom::sync::atomic::{
     AtomicI32,
     Ordering, //
 };
+#[cfg(feature = "loom")]
 use std::sync::Arc;
 
 /// Before and after, as a read-modify-write operation of the kernel without a suffix. One that fails
@@ -37,7 +39,11 @@ pub fn weaken(weakened: Weakened) {
 }
 
 fn weakened() -> Weakened {
-    *WEAKENED.lock().unwrap()
+    if cfg!(feature = "loom") {
+        *WEAKENED.lock().unwrap()
+    } else {
+        Weakened::default()
+    }
 }
 
 /// Calls the operation with full barriers on both sides.
@@ -62,6 +68,13 @@ impl<T> Atomic<T> {
 }
 
 impl Atomic<i32> {
+    #[cfg(not(feature = "loom"))]
+    fn shadow(&self) -> &AtomicI32 {
+        // SAFETY: It is used as an atomic only.
+        unsafe { AtomicI32::from_ptr(self.0.get()) }
+    }
+
+    #[cfg(feature = "loom")]
     fn shadow(&self) -> Arc<AtomicI32> {
         // SAFETY: It is never written to.
         shadow::of(self.0.get(), || AtomicI32::new(unsafe { *self.0.get() }))
