@@ -2,7 +2,6 @@
 #ifndef _KPTR_DEFER_BENCH_H
 #define _KPTR_DEFER_BENCH_H
 
-#include <linux/llist.h>
 #include <linux/types.h>
 
 #include <kptr_defer.h>
@@ -12,16 +11,18 @@ struct kptr_defer_bench_object {
 	struct kptr_defer_slot slot;
 };
 
-/* The trivial destructor. */
-void kptr_defer_bench_object_free(struct kptr_defer_slot *slot);
-
 /* The same size and the same content as struct kptr_defer_task. */
 struct kptr_defer_bench_task {
 	struct task_struct *task;
 	struct kptr_defer_slot slot;
 };
 
-/* Waits for what has been dropped. */
+/* Each waits for what has been dropped by it. */
 void kptr_defer_bench_floor_exit(void);
+void kptr_defer_bench_pool_exit(void);
+void kptr_defer_bench_flood_exit(void);
+
+int kptr_defer_bench_pool_init(void);
+int kptr_defer_bench_flood_init(void);
 
 #endif

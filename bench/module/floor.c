@@ -23,6 +23,21 @@ static void drain(struct irq_work *work)
 
 static DEFINE_IRQ_WORK(work, drain);
 
+/* The same, the oldest first. */
+static LLIST_HEAD(list_in_order);
+
+static void drain_in_order(struct irq_work *work)
+{
+	struct kptr_defer_slot *slot, *next;
+	struct llist_node *oldest;
+
+	oldest = llist_reverse_order(llist_del_all(&list_in_order));
+	llist_for_each_entry_safe(slot, next, oldest, node)
+		slot->dtor(slot);
+}
+
+static DEFINE_IRQ_WORK(work_in_order, drain_in_order);
+
 static __always_inline void drop(struct kptr_defer_slot *slot)
 {
 	if (llist_add(&slot->node, &list))
@@ -45,6 +60,12 @@ __bpf_kfunc_start_defs();
 __bpf_kfunc void kptr_defer_bench_object_floor(struct kptr_defer_bench_object *object)
 {
 	drop(&object->slot);
+}
+
+__bpf_kfunc void kptr_defer_bench_object_in_order(struct kptr_defer_bench_object *object)
+{
+	if (llist_add(&object->slot.node, &list_in_order))
+		irq_work_queue(&work_in_order);
 }
 
 /* Handles on tasks that know nothing of NMI. */
@@ -77,4 +98,5 @@ __bpf_kfunc_end_defs();
 void kptr_defer_bench_floor_exit(void)
 {
 	irq_work_sync(&work);
+	irq_work_sync(&work_in_order);
 }

@@ -2,15 +2,19 @@
 
 //! Measures what kptr_defer costs, in a virtual machine that counts instructions.
 //!
-//! `bench <kptr_defer.ko> <kptr_defer_guard.ko>`; each figure is a line
+//! `bench <kptr_defer.ko> <kptr_defer_guard.ko>`, and, where processors really run at the same time,
+//! `bench throughput <kptr_defer.ko>`; each figure is a line
 //! `bench: name=<…> value=<…> floor=<…> ratio=<…> unit=<…>`.
 
 mod measure;
+mod throughput;
 
 use measure::{
     Bench,
-    Context, //
+    Context,
+    Flood, //
 };
+use nmi_source::kernel_symbol;
 use std::{
     env,
     fs,
@@ -44,12 +48,16 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let [engine, guard] = env::args()
-        .skip(1)
-        .collect::<Vec<_>>()
-        .try_into()
-        .map_err(|_| "usage: bench <kptr_defer.ko> <kptr_defer_guard.ko>")?;
-    insmod(&engine)?;
+    let arguments = env::args().skip(1).collect::<Vec<_>>();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["throughput", engine] => throughput::measure(&load(engine)?),
+        [engine, guard] => costs(&load(engine)?, guard),
+        _ => Err("usage: bench throughput <kptr_defer.ko>, or bench <kptr_defer.ko> <kptr_defer_guard.ko>".into()),
+    }
+}
+
+fn load(engine: &str) -> Result<Bench> {
+    insmod(engine)?;
     insmod(
         &env::current_exe()?
             .with_file_name("kptr_defer_bench.ko")
@@ -57,11 +65,18 @@ fn run() -> Result<()> {
     )?;
     let bench = Bench::load()?;
     thread::sleep(QUIET);
+    Ok(bench)
+}
 
-    drops(&bench)?;
-    raises(&bench)?;
-    drains(&bench)?;
-    guard_pass(&bench, &guard)
+fn costs(bench: &Bench, guard: &str) -> Result<()> {
+    drops(bench)?;
+    raises(bench)?;
+    drains(bench)?;
+    cycles(bench)?;
+    rivals(bench)?;
+    memory(bench)?;
+    interrupts_off(bench)?;
+    guarded(bench, guard)
 }
 
 fn drops(bench: &Bench) -> Result<()> {
@@ -111,11 +126,103 @@ fn drains(bench: &Bench) -> Result<()> {
         Ok::<_, Box<dyn std::error::Error>>((interrupt(program, BUDGET)? - nothing) / BUDGET as f64)
     };
     instructions("drain_task", drain("task")?, drain("task_floor")?);
-    instructions("drain_slot", drain("object")?, drain("object_floor")?);
+    let slot = drain("object")?;
+    instructions("drain_slot", slot, drain("object_floor")?);
+    instructions("drain_slot_in_order", slot, drain("object_in_order")?);
     Ok(())
 }
 
-fn guard_pass(bench: &Bench, guard: &str) -> Result<()> {
+/// What a reference costs that is taken, kept in a map, taken out and dropped: in NMI, and when it
+/// has been drained.
+struct Cycle {
+    in_nmi: f64,
+    drained: f64,
+}
+
+fn cycle(bench: &Bench, program: &str) -> Result<Cycle> {
+    let _watch = (
+        bench.watch("irq_work_begins")?,
+        bench.watch("irq_work_ends")?,
+    );
+    let nothing = bench.took(Context::Nmi, "interrupt", 1)?.interrupt;
+    let took = bench.took(Context::Nmi, program, BUDGET)?;
+    // There is none when nothing is queued.
+    let drain = (took.interrupt - nothing).max(0.0) / BUDGET as f64;
+    Ok(Cycle {
+        in_nmi: took.following,
+        drained: took.following + drain,
+    })
+}
+
+fn cycles(bench: &Bench) -> Result<()> {
+    let ours = cycle(bench, "cycle")?;
+    let pool = cycle(bench, "cycle_pool")?;
+    instructions("cycle_nmi", ours.in_nmi, pool.in_nmi);
+    instructions("cycle", ours.drained, pool.drained);
+    Ok(())
+}
+
+/// What the kernel has, against the same floor as the drops.
+fn rivals(bench: &Bench) -> Result<()> {
+    let floor = bench.took(Context::Nmi, "object_floor", FEW)?;
+    let rival = |program, rounds| bench.took(Context::Nmi, program, rounds);
+
+    let task_work = rival("task_work", FEW)?;
+    instructions("task_work_first", task_work.first, floor.first);
+    instructions("task_work_next", task_work.following, floor.following);
+    match kernel_symbol("kfree_call_rcu_nolock") {
+        Ok(_) => {
+            let kfree_rcu = rival("kfree_rcu_nolock", FEW)?;
+            instructions("kfree_rcu_nolock", kfree_rcu.following, floor.following);
+        }
+        Err(why) => println!("bench: skipped=kfree_rcu_nolock why={why}"),
+    }
+    // Of those there are not many to be had in one NMI.
+    let cpumask = rival("cpumask", 1)?;
+    instructions("bpf_mem_free", cpumask.first, floor.following);
+    Ok(())
+}
+
+fn memory(bench: &Bench) -> Result<()> {
+    let memory = bench.call("memory")?.memory;
+    let pointer = size_of::<usize>() as u64;
+
+    let bytes = |name, value, floor| figure(name, value as f64, floor as f64, "bytes");
+    bytes("memory_slot", memory.slot, memory.node + pointer);
+    bytes("memory_handle", memory.handle, memory.handle_content);
+    Ok(())
+}
+
+/// The longest stretch with interrupts off, however many drops are on the queue.
+fn interrupts_off(bench: &Bench) -> Result<()> {
+    let _watch = (
+        bench.watch("irq_work_begins")?,
+        bench.watch("irq_work_ends")?,
+    );
+    let longest = |drops, queue_per_cpu| {
+        bench.flood(Flood {
+            drops,
+            queue_per_cpu,
+        })
+    };
+    let floor = longest(BUDGET, false)?;
+    for queued in [1_000, 10_000, 100_000, 1_000_000] {
+        instructions(
+            &format!("irqs_off_{queued}"),
+            longest(queued, false)?,
+            floor,
+        );
+        instructions(
+            &format!("irqs_off_in_a_loop_{queued}"),
+            longest(queued, true)?,
+            floor,
+        );
+    }
+    Ok(())
+}
+
+/// What it costs to pass the guard; and a whole cycle in NMI that it makes safe.
+fn guarded(bench: &Bench, guard: &str) -> Result<()> {
     let pair = || {
         Ok::<_, Box<dyn std::error::Error>>(
             bench.took(Context::Process, "pair_floor", FEW)?.following,
@@ -130,6 +237,10 @@ fn guard_pass(bench: &Bench, guard: &str) -> Result<()> {
         return Err("the calls did not pass the guard".into());
     }
     instructions("guard_pass", value, floor);
+
+    let pool = cycle(bench, "cycle_pool")?;
+    let guarded = cycle(bench, "cycle_guarded")?;
+    instructions("cycle_guarded", guarded.drained, pool.drained);
     Ok(())
 }
 

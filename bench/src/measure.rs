@@ -25,6 +25,9 @@ use std::{
 /// The least of so many runs: interrupts and the like only add.
 const RUNS: usize = 20;
 
+/// They take long.
+const RUNS_OF_FLOOD: usize = 3;
+
 /// `struct measured` of bench.bpf.c.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -39,7 +42,21 @@ pub(crate) struct Measured {
     pub(crate) raises: u64,
     interrupts: u64,
     entered: u64,
-    longest: u64,
+    pub(crate) longest: u64,
+    queue_per_cpu: u64,
+    pub(crate) memory: Memory,
+}
+
+/// What a reference takes, in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Memory {
+    /// What the allocator gives for a handle, and what is in it.
+    pub(crate) handle: u64,
+    pub(crate) handle_content: u64,
+    pub(crate) slot: u64,
+    /// The link of a list, which a slot cannot do without.
+    pub(crate) node: u64,
 }
 
 impl Measured {
@@ -99,6 +116,24 @@ impl Took {
     }
 }
 
+/// Drops in one NMI.
+#[derive(Clone, Copy)]
+pub(crate) struct Flood {
+    pub(crate) drops: u64,
+    /// With a queue on each CPU and a loop over it, in place of kptr_defer.
+    pub(crate) queue_per_cpu: bool,
+}
+
+impl From<Flood> for Measured {
+    fn from(flood: Flood) -> Self {
+        Self {
+            rounds: flood.drops,
+            queue_per_cpu: flood.queue_per_cpu.into(),
+            ..Self::default()
+        }
+    }
+}
+
 pub(crate) struct Bench {
     object: Object,
     writes: KernelWrites,
@@ -114,7 +149,7 @@ impl Bench {
         })
     }
 
-    fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
+    pub(crate) fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
         self.object
             .progs_mut()
             .find(|program| program.name() == name)
@@ -149,6 +184,54 @@ impl Bench {
             });
         }
         Ok(least)
+    }
+
+    /// Calls a program that is none of those that measure time.
+    pub(crate) fn call(&self, program: &str) -> Result<Measured> {
+        let output = self.program(program)?.test_run(ProgramInput::default())?;
+        match output.return_value {
+            0 => self.get(),
+            _ => Err(format!("the BPF program {program} failed").into()),
+        }
+    }
+
+    /// Drops so many at once, waits for them, and tells what the longest interrupt took meanwhile.
+    pub(crate) fn flood(&self, flood: Flood) -> Result<f64> {
+        let runner = self.runner(Context::Nmi, "flood")?;
+        let mut least = f64::INFINITY;
+        for _ in 0..RUNS_OF_FLOOD {
+            let Flood { drops, .. } = flood;
+            let end = self.flooded()? + drops;
+            runner.run_with(flood.into())?;
+            if self.wait_for_flood()? != end {
+                return Err(format!("of {drops} drops some were lost").into());
+            }
+            least = least.min(self.get()?.longest as f64);
+        }
+        Ok(least)
+    }
+
+    /// What each run of `nmi_flood` does from now on.
+    pub(crate) fn set_flood(&self, flood: Flood) -> Result<()> {
+        self.set(flood.into())
+    }
+
+    /// How many drops of floods have been done.
+    pub(crate) fn flooded(&self) -> Result<u64> {
+        Ok(self.call("flood_done")?.first)
+    }
+
+    /// Returns when nothing changes any more.
+    pub(crate) fn wait_for_flood(&self) -> Result<u64> {
+        let mut before = self.flooded()?;
+        loop {
+            thread::sleep(Duration::from_millis(20));
+            let done = self.flooded()?;
+            if done == before {
+                return Ok(done);
+            }
+            before = done;
+        }
     }
 
     fn runner<'a>(&'a self, context: Context, program: &str) -> Result<Runner<'a>> {
@@ -203,10 +286,14 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// Runs it once, and waits for what it has given back.
     fn run(&self, rounds: u64) -> Result<Measured> {
-        self.bench.set(Measured {
+        self.run_with(Measured {
             rounds,
             ..Measured::default()
-        })?;
+        })
+    }
+
+    fn run_with(&self, task: Measured) -> Result<Measured> {
+        self.bench.set(task)?;
         match &self.program {
             Some(program) => {
                 program.test_run(ProgramInput::default())?;
