@@ -15,26 +15,37 @@ on_terminal() { [ -t 2 ] && [ "${TERM:-dumb}" != dumb ]; }
 colourful() { [ -t "$1" ] && [ "${TERM:-dumb}" != dumb ] && [ -z "${NO_COLOR:-}" ]; }
 width() { echo $((${COLUMNS:-0} >= 40 ? COLUMNS : 80)); }
 
-# folded <width> <what the further lines begin with>: each line of its input.
-folded() {
-	local text
+# folded <text> <width> <what the further lines begin with>
+folded() { fold -s -w "$2" <<<"$1" | sed "s/ *\$//; 2,\$s/^/$3/"; }
+
+# Passes on lines; on a terminal none is longer than that is wide, but those for programs.
+fitted() {
+	local text indent
+	if [ ! -t 1 ]; then
+		exec cat
+	fi
 	while IFS= read -r text; do
-		fold -s -w "$1" <<<"$text" | sed "s/ *\$//; 2,\$s/^/$2/"
+		if [ ${#text} -le "$(width)" ] || [[ $text =~ ^[a-z]+:\ [a-z_]+= ]]; then
+			printf '%s\n' "$text"
+		else
+			indent="${text%%[! ]*}    "
+			folded "$text" $(($(width) - ${#indent})) "$indent"
+		fi
 	done
 }
 
-# line <first column> <second> [colour]
-line() {
+# tell <first column> <second> [colour]
+tell() {
 	local first=$1 second=$2
 	if on_terminal; then
-		second=$(folded $(($(width) - 12)) '            ' <<<"$second")
+		second=$(folded "$second" $(($(width) - 12)) '            ')
 		[ -z "${3:-}" ] || ! colourful 2 || first=$'\e['"$3m$first"$'\e[m'
 	fi
 	printf '%-12s%s\n' "$first" "$second" >&2
 }
 
 declare -A colours=([ok]=32 [FAILED]=31 [WARNING]=33)
-say() { line "$(printf '  %-9s ' "$1")" "$2" "${colours[$1]:-}"; }
+say() { tell "$(printf '  %-9s ' "$1")" "$2" "${colours[$1]:-}"; }
 
 # passing <label> <text>: for a terminal, a line in whose place comes the next one.
 passing() {
@@ -49,9 +60,9 @@ warn() { say WARNING "$1"; }
 # complain <what is wrong> [what to do...]
 complain() {
 	local more
-	line 'kptr_defer: ' "$1" 31
+	tell 'kptr_defer: ' "$1" 31
 	for more in "${@:2}"; do
-		line '' "$more"
+		tell '' "$more"
 	done
 }
 
@@ -95,7 +106,7 @@ esac
 in_cache() {
 	local folder=$cache${1:+/$1} said
 	said=$(mkdir -p "$folder" 2>&1) || die "cannot make $folder: ${said##*: }" \
-		"Another folder for tool chain and kernels: make KPTR_DEFER_CACHE=<folder> …"
+		"Another folder for tool chain and kernels:" "make KPTR_DEFER_CACHE=<folder> …"
 }
 
 # full <folder>: says so if the disk is.
@@ -103,14 +114,14 @@ full() {
 	local left
 	left=$(df -k --output=avail "$1" 2>/dev/null | tail -n 1)
 	[ "${left:-50000}" -ge 50000 ] || complain "the disk is full: $left kB are left in $1" \
-		"The tool chain takes 2.5 GB, a kernel and its source 2 GB. They can be kept" \
-		"elsewhere: make KPTR_DEFER_CACHE=<folder> …"
+		"The tool chain takes 2.5 GB, a kernel and its source 2 GB. For" \
+		"another disk: make KPTR_DEFER_CACHE=<folder> …"
 }
 
-# lock <descriptor> <file>
-lock() {
-	flock "$1" || die "cannot lock $2" "It takes a file system that has locks; for tool chain and kernels:" \
-		"make KPTR_DEFER_CACHE=<folder> …"
+# take_lock <descriptor> <file>
+take_lock() {
+	flock "$1" || die "cannot lock $2" "It takes a file system that has locks. For tool chain and" \
+		"kernels: make KPTR_DEFER_CACHE=<folder> …"
 }
 
 # For those who boot a machine.
@@ -187,7 +198,7 @@ made_once() {
 	# shellcheck disable=SC2094 # nobody reads or writes it
 	(
 		# Whoever fails takes the lock's file away while others wait for it.
-		while lock 9 "$folder.lock" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
+		while take_lock 9 "$folder.lock" && ! [ "$folder.lock" -ef /proc/self/fd/9 ]; do
 			exec 9>"$folder.lock"
 		done
 		! made "$folder" || exit 0

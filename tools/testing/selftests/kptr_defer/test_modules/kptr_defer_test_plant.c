@@ -9,6 +9,7 @@
 #include <linux/llist.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
@@ -23,6 +24,15 @@ MODULE_PARM_DESC(what, "which mistake");
 static bool planted;
 module_param(planted, bool, 0400);
 MODULE_PARM_DESC(planted, "make it");
+
+/* Only BPF programs can call these by name. */
+static ulong acquire;
+module_param(acquire, ulong, 0400);
+MODULE_PARM_DESC(acquire, "the address of bpf_kptr_defer_task_acquire()");
+
+static ulong release;
+module_param(release, ulong, 0400);
+MODULE_PARM_DESC(release, "the address of bpf_kptr_defer_task_release()");
 
 struct object {
 	char mark[8];			/* that kmemleak shows */
@@ -170,6 +180,21 @@ static void wrong_prototype(struct kptr_defer_slot *slot)
 	kptr_defer_drop(slot, dtor);
 }
 
+/*
+ * No program and no map pins kptr_defer for this one. CFI does not expect calls of kfuncs by
+ * their addresses.
+ */
+static __nocfi void leaked_handle(struct kptr_defer_slot *slot)
+{
+	struct kptr_defer_task *(*acquire_task)(struct task_struct *task) = (void *)acquire;
+	void (*release_task)(struct kptr_defer_task *handle) = (void *)release;
+	struct kptr_defer_task *handle = acquire_task(current);
+
+	if (handle && !planted)
+		release_task(handle);
+	llist_add(&slot->node, &dropped);
+}
+
 static const struct {
 	const char *what;
 	void (*give_back)(struct kptr_defer_slot *slot);
@@ -182,6 +207,7 @@ static const struct {
 	{ "rcu_head_twice", rcu_head_twice },
 	{ "sleep_in_drop", sleep_in_drop },
 	{ "wrong_prototype", wrong_prototype },
+	{ "leaked_handle", leaked_handle },
 };
 
 static void (*give_back)(struct kptr_defer_slot *slot);
@@ -238,7 +264,7 @@ static int __init test_plant_init(void)
 		if (!strcmp(what, mistakes[i].what))
 			give_back = mistakes[i].give_back;
 	}
-	if (!give_back)
+	if (!give_back || !acquire || !release)
 		return -EINVAL;
 	times = give_back == leak ? ARRAY_SIZE(leaked) : 1;
 	while (times-- && !err)
