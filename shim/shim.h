@@ -33,6 +33,7 @@ extern char *kptr_defer_when;
 struct kptr_defer_key {
 	struct static_key_false key;
 };
+
 extern struct kptr_defer_key kptr_defer_not_only_in_nmi;
 
 /* What handles can hold (objects/): KIND(its name, its type in the kernel). */
