@@ -33,8 +33,8 @@ vm:	## a shell in the machine, with the module loaded
 selftest:	## the kselftest
 	$(Q)scripts/in-vm selftest
 
-bench:	## what it costs, in instructions
-	$(Q)scripts/in-vm bench
+bench:	## what it costs, in instructions: Documentation/cost.md
+	$(Q)scripts/in-vm bench Documentation
 
 ## Checking it
 check:	## every test there is

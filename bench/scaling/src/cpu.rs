@@ -13,8 +13,7 @@ use std::{
     cell::Cell,
     io,
     mem,
-    ptr,
-    time::Duration, //
+    ptr, //
 };
 
 /// As many as there can be.
@@ -49,18 +48,6 @@ pub(crate) fn become_number(number: usize) -> Result<()> {
         return Err(io::Error::last_os_error().into());
     }
     Ok(())
-}
-
-/// How long this thread has run, without the time in which others did.
-pub(crate) fn time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: It is a place for the result.
-    let err = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(err, 0, "each thread has this clock");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 pub(crate) fn number() -> usize {

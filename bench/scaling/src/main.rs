@@ -16,6 +16,7 @@ mod cpu;
 mod defer;
 mod run;
 
+use run::Load;
 use std::{
     fs,
     num::NonZero,
@@ -29,9 +30,16 @@ use std::{
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Undisturbed runs, both ways in turn, and how long it tries for them.
-const RUNS: usize = 25;
-const PATIENCE: Duration = Duration::from_secs(5);
+/// So many drops are measured, both ways in turn; with a busy machine fewer, but not too few.
+const DROPS: usize = 3000;
+const TOO_FEW: usize = 100;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often each of two threads drops.
+const RATES: [u32; 3] = [10_000, 100_000, 1_000_000];
+
+/// Of those the one from which the next is reckoned.
+const USUAL: u32 = 100_000;
 
 const RATE: &str = "rate_that_matters";
 
@@ -51,59 +59,72 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    for threads in [1, 2] {
-        let name = format!("cores_{threads}");
-        let measured = if processors < threads {
-            Err("there is one processor")
-        } else {
-            measure(threads)?.ok_or("the machine was busy with something else")
+    let one = Load {
+        threads: 1,
+        queues: 1,
+        drops_per_second: USUAL,
+    };
+    let _ = measured("cores_1", one)?;
+    for drops_per_second in RATES {
+        let two = Load {
+            threads: 2,
+            drops_per_second,
+            ..one
         };
-        match measured {
-            Ok([shared, own]) => {
-                figure(&name, shared, own, "ns");
-                if threads == 2 {
-                    rate_that_matters(shared - own)?;
-                }
-            }
-            Err(why) => {
-                skip(&name, why);
-                if threads == 2 {
-                    skip(RATE, why);
-                }
-            }
+        let waits = measured(&format!("cores_2_at_{drops_per_second}"), two)?;
+        if drops_per_second == USUAL {
+            rate_that_matters(waits)?;
         }
     }
     Ok(())
 }
 
-/// Each drop finds the head of the list on the other processor, and pays for that.
-fn rate_that_matters(waits_ns: f64) -> Result<()> {
-    if waits_ns <= 0.0 {
-        skip(RATE, "two threads did not wait for each other");
-        return Ok(());
+/// Prints what a drop and its drain take a thread with one queue, and with one for each; tells how much
+/// longer it takes with one, or why that is not known.
+fn measured(name: &str, load: Load) -> Result<std::result::Result<f64, &'static str>> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let took = if processors < load.threads {
+        Err("there is one processor")
+    } else {
+        measure(load)?.ok_or("the machine was busy with something else")
+    };
+    match took {
+        Ok([shared, own]) => figure(name, shared, own, "ns"),
+        Err(why) => skip(name, why),
     }
-    // How often perf samples at most.
-    let most = fs::read_to_string(SAMPLE_RATE)?.trim().parse()?;
-    figure(RATE, MATTERS / (waits_ns * 1e-9), most, "drops/s");
-    Ok(())
+    Ok(took.map(|[shared, own]| shared - own))
 }
 
-/// What a drop and its drain take a thread when they share one queue, and when each has its own.
-fn measure(threads: usize) -> Result<Option<[f64; 2]>> {
+/// The medians.
+fn measure(load: Load) -> Result<Option<[f64; 2]>> {
     let mut times = [Vec::new(), Vec::new()];
     let start = Instant::now();
-    while times.iter().any(|times| times.len() < RUNS) && start.elapsed() < PATIENCE {
-        for (times, queues) in times.iter_mut().zip([1, threads]) {
-            times.extend(run::nanoseconds_per_drop(threads, queues)?);
+    while times.iter().any(|times| times.len() < DROPS) && start.elapsed() < PATIENCE {
+        for (times, queues) in times.iter_mut().zip([1, load.threads]) {
+            times.extend(run::nanoseconds(Load { queues, ..load })?);
         }
     }
-    Ok(times.iter().all(|times| !times.is_empty()).then(|| {
+    let enough = times.iter().all(|times| times.len() >= TOO_FEW);
+    Ok(enough.then(|| {
         times.map(|mut times| {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         })
     }))
+}
+
+/// From the time that a drop takes longer because others drop as well.
+fn rate_that_matters(longer_ns: std::result::Result<f64, &str>) -> Result<()> {
+    match longer_ns {
+        Ok(ns) if ns > 0.0 => {
+            // How often perf samples at most.
+            let most = fs::read_to_string(SAMPLE_RATE)?.trim().parse()?;
+            figure(RATE, MATTERS / (ns * 1e-9), most, "drops/s");
+        }
+        Ok(_) => skip(RATE, "two threads did not wait for each other"),
+        Err(why) => skip(RATE, why),
+    }
+    Ok(())
 }
 
 fn skip(name: &str, why: &str) {
