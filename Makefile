@@ -34,7 +34,7 @@ selftest:	## the kselftest
 	$(Q)scripts/in-vm selftest
 
 bench:	## what it costs, in instructions: Documentation/cost.md
-	$(Q)scripts/in-vm bench Documentation
+	$(Q)scripts/in-vm bench $(if $(KEEP),,Documentation)
 
 ## Checking it
 check:	## every test there is
@@ -81,6 +81,7 @@ help:	## this
 	@echo '                      default the newest. Or one that is built here: debug (x86'
 	@echo '                      with KASAN, lockdep, CFI), arm64 (its PMU interrupts in'
 	@echo '                      NMI), in-tree (kptr_defer built in)'
+	@echo '  KEEP=1              make bench leaves Documentation/ as it is'
 	@echo '  SMP=<n>             processors of the virtual machine (2)'
 	@echo '  KPTR_DEFER_CACHE=   where tool chain and kernels are kept'
 	@echo '                      ($${XDG_CACHE_HOME:-~/.cache}/kptr_defer)'
