@@ -264,7 +264,7 @@ static int __init test_plant_init(void)
 		if (!strcmp(what, mistakes[i].what))
 			give_back = mistakes[i].give_back;
 	}
-	if (!give_back || !acquire || !release)
+	if (!give_back || (give_back == leaked_handle && (!acquire || !release)))
 		return -EINVAL;
 	times = give_back == leak ? ARRAY_SIZE(leaked) : 1;
 	while (times-- && !err)
