@@ -55,8 +55,10 @@ fn row(rows: &mut String, aimed: &Aimed, measured: &Measured) -> Result<()> {
 
 /// As many digits as mean something.
 fn number(value: f64) -> String {
+    if value >= 1e6 {
+        return format!("{:.1} million", value / 1e6);
+    }
     match value {
-        value if value >= 1e6 => format!("{:.1} million", value / 1e6),
         value if value >= 1000.0 || value == value.round() => format!("{value:.0}"),
         _ => format!("{value:.1}"),
     }
