@@ -36,7 +36,9 @@ use crate::{
 };
 use libbpf_rs::Link;
 use std::{
+    fs,
     os::unix::process::parent_id,
+    path::Path,
     thread::sleep,
     time::Duration, //
 };
@@ -186,8 +188,10 @@ impl Setup {
         self.call("empty", 0)?;
         let freed_program = format!("freed_{}", self.kind.name());
         let freed = eventually("all objects are freed", || {
-            // A CPU that is idle keeps the address space that was there last.
+            // A CPU that is idle keeps the address space that was there last, and khugepaged, while it
+            // sleeps, the one that it has come to.
             workload::fork(cpus(), || ())?;
+            wake_khugepaged()?;
             let counted = self.bpf.counted()?;
             Ok(counted.freed + missed(&freed_program) >= counted.objects)
         });
@@ -234,6 +238,15 @@ impl Setup {
         module.unload()?;
         Ok(counted)
     }
+}
+
+/// It wakes when it is told how long to sleep.
+fn wake_khugepaged() -> Outcome {
+    let sleep = Path::new("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs");
+    if sleep.exists() {
+        fs::write(sleep, fs::read_to_string(sleep)?.trim())?;
+    }
+    Ok(())
 }
 
 /// Children of the workload run into NMIs, which take a handle each on what they have, and give back

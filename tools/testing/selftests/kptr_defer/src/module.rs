@@ -49,7 +49,7 @@ const DEBUGFS: &str = "/sys/kernel/debug";
 const NMI_LONGEST: &str = "x86/nmi_longest_ns";
 
 /// Maps are freed asynchronously, and they pin the module.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for it.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
