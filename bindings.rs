@@ -10,6 +10,7 @@ pub(crate) use generated::*;
 #[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]
 pub(crate) use helpers_any::{
     this_cpu_inc_u64,
+    this_cpu_read_u64,
     this_cpu_write_u64, //
 };
 #[cfg(all(CONFIG_X86_64, CONFIG_SMP))]
@@ -18,7 +19,9 @@ pub(crate) use helpers_x86_64::{
     in_nmi,
     llist_add,
     this_cpu_inc_u64,
-    this_cpu_write_u64, //
+    this_cpu_read_u64,
+    this_cpu_write_u64,
+    this_cpu_xchg_u64, //
 };
 
 #[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]

@@ -18,6 +18,7 @@ pub(crate) mod mm;
 pub(crate) mod module_static;
 pub(crate) mod nolock;
 pub(crate) mod percpu;
+pub(crate) mod percpu_stack;
 pub(crate) mod rcu;
 pub(crate) mod static_key;
 pub(crate) mod task;

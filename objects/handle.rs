@@ -148,9 +148,11 @@ impl<T: Object> Handle<T> {
     unsafe fn take(object: NonNull<T>) -> Option<NonNull<Self>> {
         // Memory before the reference, which, once taken, could not be dropped in every context.
         // SAFETY: The module is loaded.
-        let block = unsafe { RESERVE.get() }.block()?;
+        let reserve = unsafe { RESERVE.get() };
+        let block = reserve.block()?;
         // SAFETY: The object is there. What is taken goes into the handle.
         if !unsafe { T::try_get(object) } {
+            reserve.put_back(block);
             return None;
         }
         // INVARIANT: The handle takes over what `try_get` has taken.
@@ -304,8 +306,10 @@ impl<T: Object> Handle<T> {
     unsafe fn free(handle: NonNull<Self>) {
         // SAFETY: The engine is not dropped before its last handle is.
         unsafe { ENGINE.get() }.stats().counts.inc::<RELEASED>();
-        // SAFETY: By the safety requirement; the memory of a handle comes from a `NolockBox`.
-        drop(unsafe { NolockBox::from_raw(handle) });
+        // SAFETY: By the safety requirement; the memory of a handle is a block.
+        let block = unsafe { NolockBox::from_raw(handle.cast()) };
+        // SAFETY: The reserve goes after the engine has been drained for the last time.
+        unsafe { RESERVE.get() }.put_back(block);
     }
 }
 

@@ -2,7 +2,8 @@
 
 //! Memory for handles.
 //!
-//! It comes from `kmalloc_nolock()`, which may refuse: on `PREEMPT_RT` it always does in NMI, and
+//! Each CPU keeps what was freed there last for the next handles that are taken there. When it has none
+//! it comes from `kmalloc_nolock()`, which may refuse: on `PREEMPT_RT` it always does in NMI, and
 //! anywhere when it would have to wait for a lock that the interrupted code holds. Then a spare block
 //! serves, one of a few that are kept for that and replaced from process context.
 //!
@@ -16,6 +17,7 @@ use crate::{
             ModuleStatic, //
         },
         nolock::NolockBox,
+        percpu_stack::PerCpuStack,
         workqueue::flush_work,
     },
     bindings::kptr_defer_slot,
@@ -105,9 +107,13 @@ impl Cell {
     }
 }
 
-/// Where the memory of handles comes from.
+/// Blocks that a CPU keeps. None when KASAN is to see each of them freed.
+const KEPT: usize = if cfg!(CONFIG_KASAN) { 0 } else { 32 };
+
+/// Where the memory of handles comes from, and goes.
 #[pin_data]
 pub(crate) struct Reserve {
+    kept: PerCpuStack<MaybeUninit<Block>, KEPT>,
     #[pin]
     spare: SpareBlocks,
 }
@@ -115,6 +121,7 @@ pub(crate) struct Reserve {
 impl Reserve {
     pub(crate) fn new(engine: Arc<Alive<Engine>>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            kept: PerCpuStack::new()?,
             spare <- SpareBlocks::new(engine),
         }? Error)
     }
@@ -124,7 +131,18 @@ impl Reserve {
     /// Context: any.
     #[inline(always)]
     pub(crate) fn block(&self) -> Option<FreeBlock> {
-        FreeBlock::new_uninit().or_else(|| self.spare.take())
+        self.kept
+            .pop()
+            .or_else(FreeBlock::new_uninit)
+            .or_else(|| self.spare.take())
+    }
+
+    /// Takes back the memory of one handle.
+    ///
+    /// Context: any.
+    #[inline(always)]
+    pub(crate) fn put_back(&self, block: FreeBlock) {
+        drop(self.kept.push(block));
     }
 }
 

@@ -132,9 +132,28 @@ void kptr_defer_helper_this_cpu_write_u64(unsigned long numbers, u64 number)
 	this_cpu_write(*percpu_u64(numbers), number);
 }
 
+u64 kptr_defer_helper_this_cpu_read_u64(unsigned long numbers)
+{
+	return this_cpu_read(*percpu_u64(numbers));
+}
+
 u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number)
 {
 	return this_cpu_xchg(*percpu_u64(numbers), number);
+}
+
+/* Any that is not zero, and leaves zero in its place; zero when there is none. */
+u64 kptr_defer_helper_percpu_take_u64(unsigned long numbers)
+{
+	u64 taken = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		taken = xchg(per_cpu_ptr(percpu_u64(numbers), cpu), 0);
+		if (taken)
+			break;
+	}
+	return taken;
 }
 
 u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers)

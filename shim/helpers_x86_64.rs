@@ -83,6 +83,52 @@ pub(crate) unsafe fn this_cpu_inc_u64<const INDEX: usize>(numbers: usize) {
     }
 }
 
+/// `this_cpu_read()`, likewise.
+///
+/// # Safety
+///
+/// `numbers` is a per-CPU pointer to more than `INDEX` times `u64`.
+#[inline(always)]
+pub(crate) unsafe fn this_cpu_read_u64<const INDEX: usize>(numbers: usize) -> u64 {
+    let number;
+    // SAFETY: As above.
+    unsafe {
+        asm!(
+            "mov {}, qword ptr gs:[{} + {}]",
+            lateout(reg) number,
+            in(reg) numbers,
+            const INDEX * size_of::<u64>(),
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    number
+}
+
+/// `this_cpu_xchg()`, likewise, of the first number. `xchg` itself would be a locked instruction.
+///
+/// # Safety
+///
+/// `numbers` is a per-CPU pointer to one `u64` or more.
+#[inline(always)]
+pub(crate) unsafe fn this_cpu_xchg_u64(numbers: usize, number: u64) -> u64 {
+    let before;
+    // SAFETY: What it reads may be another CPU's by the time that it exchanges: then it tries again. The
+    // exchange itself is one instruction.
+    unsafe {
+        asm!(
+            "mov rax, qword ptr gs:[{numbers}]",
+            "2:",
+            "cmpxchg qword ptr gs:[{numbers}], {number}",
+            "jnz 2b",
+            numbers = in(reg) numbers,
+            number = in(reg) number,
+            out("rax") before,
+            options(nostack),
+        );
+    }
+    before
+}
+
 /// `this_cpu_write()`, likewise.
 ///
 /// # Safety

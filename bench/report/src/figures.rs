@@ -18,9 +18,6 @@ pub(crate) enum Aim {
     Times(f64),
     /// At most so much more than the floor.
     More(f64),
-    /// That was meant to be so much more at most, and is not, for a reason that the document tells.
-    /// No more than so much, though.
-    Missed { meant: f64, more: f64 },
     /// At most that.
     Limit(f64),
     /// That, and the floor too.
@@ -34,7 +31,6 @@ impl Aim {
         match self {
             Aim::Times(times) => figure.ratio() <= times,
             Aim::More(more) => figure.value <= figure.floor + more,
-            Aim::Missed { more, .. } => figure.value <= figure.floor + more,
             Aim::Limit(most) => figure.value <= most,
             Aim::Exactly(value) => figure.value == value && figure.floor == value,
             Aim::None => true,
@@ -47,7 +43,6 @@ impl fmt::Display for Aim {
         match self {
             Aim::Times(times) => write!(f, "≤ {times} times"),
             Aim::More(more) => write!(f, "≤ {more} more"),
-            Aim::Missed { meant, .. } => write!(f, "≤ {meant} more: missed"),
             Aim::Limit(most) => write!(f, "≤ {most}"),
             Aim::Exactly(value) => write!(f, "{value}"),
             Aim::None => f.write_str("–"),
@@ -117,11 +112,6 @@ mod tests {
     fn aims() {
         assert!(met(Aim::Times(1.2), 12.0, 10.0) && !met(Aim::Times(1.2), 12.1, 10.0));
         assert!(met(Aim::More(5.0), 15.0, 10.0) && !met(Aim::More(5.0), 16.0, 10.0));
-        let missed = Aim::Missed {
-            meant: 5.0,
-            more: 6.0,
-        };
-        assert!(met(missed, 16.0, 10.0) && !met(missed, 17.0, 10.0));
         assert!(met(Aim::Limit(16.0), 16.0, 24.0) && !met(Aim::Limit(16.0), 17.0, 24.0));
         assert!(met(Aim::Exactly(1.0), 1.0, 1.0) && !met(Aim::Exactly(1.0), 2.0, 2.0));
         assert!(met(Aim::None, 100.0, 1.0));

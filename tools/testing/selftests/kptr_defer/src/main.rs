@@ -33,6 +33,7 @@ mod guard_beside;
 mod guard_load;
 mod guard_races;
 mod hotplug;
+mod kept_memory;
 mod kinds;
 mod kinds_verifier;
 mod leaks;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         hotplug::tests(&sources),
         acquire::tests(),
         no_memory::tests(),
+        kept_memory::tests(),
         failing_memory::tests(),
         defer_when::tests(),
         kinds::tests(&sources),

@@ -102,6 +102,11 @@ pub fn not_built_in(name: &str) -> Outcome {
     Ok(())
 }
 
+/// Where it sees each handle freed, no memory is kept for the next.
+pub fn has_kasan() -> Outcome<bool> {
+    Ok(fs::read_to_string("/proc/kallsyms")?.contains(" kasan_report\n"))
+}
+
 /// For what must not run in NMI, and does in a negative control.
 pub fn not_under_lockdep() -> Outcome {
     if Path::new("/proc/lockdep_chains").exists() {

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A few boxes on each CPU, for whoever needs the next one there: what SLUB has sheaves for, but in any
+//! context.
+//!
+//! The boxes of a CPU lie in cells, and a number says in which one the topmost is. A cell is emptied and
+//! filled by an exchange, which nothing on that CPU can come between. Where the number is out of date,
+//! as when an NMI or another task has had its turn since it was read, or the caller has moved to another
+//! CPU, an empty cell is found, or a full one: then nothing is popped, or what was there before comes
+//! back. No box is ever lost or handed out twice, and the number is right again when those that found
+//! it wrong have written it.
+
+use super::nolock::NolockBox;
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+use kernel::prelude::*;
+
+/// Which of the numbers says what cell is the topmost that is full; zero when none is.
+const TOP: usize = 0;
+
+/// Up to `N` boxes on each CPU.
+///
+/// All methods work from any context on architectures whose `this_cpu` operations are safe in NMI
+/// (`ARCH_HAS_NMI_SAFE_THIS_CPU_OPS`), but for [`new`](Self::new) and dropping, which may sleep.
+///
+/// # Invariants
+///
+/// The number is a per-CPU pointer to `1 + N` times `u64` from `alloc_percpu_u64()`, and belongs to this
+/// value alone. The first is at most `N`. Each of the others is zero, or a pointer from
+/// [`NolockBox::into_raw`] which belongs to this value.
+pub struct PerCpuStack<T, const N: usize>(usize, PhantomData<NolockBox<T>>);
+
+// SAFETY: Any number of contexts may use it at once; each box goes from one to another of them.
+unsafe impl<T: Send, const N: usize> Sync for PerCpuStack<T, N> {}
+
+impl<T, const N: usize> PerCpuStack<T, N> {
+    /// Empty on each CPU.
+    pub fn new() -> Result<Self> {
+        // SAFETY: There are no requirements but the context.
+        let numbers = unsafe { bindings::alloc_percpu_u64(1 + N) };
+        if numbers == 0 {
+            return Err(ENOMEM);
+        }
+        // INVARIANT: They have just been allocated, as zeroes.
+        Ok(Self(numbers, PhantomData))
+    }
+
+    /// The last box that was pushed on this CPU. `None` when there is none, and sometimes when another
+    /// context comes between.
+    ///
+    /// Context: any.
+    #[inline(always)]
+    pub fn pop(&self) -> Option<NolockBox<T>> {
+        // SAFETY: By the type invariant it is allocated.
+        let top = unsafe { bindings::this_cpu_read_u64::<TOP>(self.0) };
+        if top == 0 {
+            return None;
+        }
+        // INVARIANT: Zero; and a number that is less than one of at most `N`.
+        // SAFETY: By the type invariant `top` is at most `N`, whichever CPU's it is.
+        unsafe {
+            let popped = bindings::this_cpu_xchg_u64(self.cell(top), 0);
+            bindings::this_cpu_write_u64::<TOP>(self.0, top - 1);
+            Self::content(popped)
+        }
+    }
+
+    /// Pushes a box on this CPU. Returns a box that there is no room for: this or another one.
+    ///
+    /// Context: any.
+    #[inline(always)]
+    pub fn push(&self, pushed: NolockBox<T>) -> Option<NolockBox<T>> {
+        // SAFETY: By the type invariant it is allocated.
+        let top = unsafe { bindings::this_cpu_read_u64::<TOP>(self.0) };
+        if top >= N as u64 {
+            return Some(pushed);
+        }
+        let top = top + 1;
+        let pushed = pushed.into_raw().as_ptr().expose_provenance() as u64;
+        // INVARIANT: The pointer has been given up by its box; `top` is at most `N`.
+        // SAFETY: `top` is at most `N`.
+        unsafe {
+            let before = bindings::this_cpu_xchg_u64(self.cell(top), pushed);
+            bindings::this_cpu_write_u64::<TOP>(self.0, top);
+            Self::content(before)
+        }
+    }
+
+    #[inline(always)]
+    fn cell(&self, number: u64) -> usize {
+        self.0
+            .wrapping_add((number as usize).wrapping_mul(size_of::<u64>()))
+    }
+
+    /// # Safety
+    ///
+    /// It has just been taken out of a cell.
+    #[inline(always)]
+    unsafe fn content(cell: u64) -> Option<NolockBox<T>> {
+        let content = NonNull::new(ptr::with_exposed_provenance_mut(cell as usize))?;
+        // SAFETY: By the type invariant it is a box's pointer, which belongs to the caller now.
+        Some(unsafe { NolockBox::from_raw(content) })
+    }
+}
+
+impl<T, const N: usize> Drop for PerCpuStack<T, N> {
+    fn drop(&mut self) {
+        for number in 1..=N as u64 {
+            // SAFETY: By the type invariant there are that many; nobody else uses them any more.
+            let take = || unsafe { Self::content(bindings::percpu_take_u64(self.cell(number))) };
+            while let Some(content) = take() {
+                drop(content);
+            }
+        }
+        // SAFETY: By the type invariant it is allocated and ours, and it is not used again.
+        unsafe { bindings::free_percpu_u64(self.0) };
+    }
+}
