@@ -3,12 +3,12 @@
 //! A few boxes on each CPU, for whoever needs the next one there: what SLUB has sheaves for, but in any
 //! context.
 //!
-//! The boxes of a CPU lie in cells, and a number says in which one the topmost is. A cell is emptied and
-//! filled by an exchange, which nothing on that CPU can come between. Where the number is out of date,
-//! as when an NMI or another task has had its turn since it was read, or the caller has moved to another
-//! CPU, an empty cell is found, or a full one: then nothing is popped, or what was there before comes
-//! back. No box is ever lost or handed out twice, and the number is right again when those that found
-//! it wrong have written it.
+//! The boxes of a CPU lie in cells, and a number says how many of those are full. A cell is emptied and
+//! filled by an exchange, which nothing on that CPU can come between: no box is ever lost or handed out
+//! twice. The number is only a hint. It is out of date when an NMI or another task has had its turn since
+//! it was read, or the caller has moved to another CPU. Then an empty cell is found below it, and the next
+//! one is looked at; or full ones stay above it, until the number reaches them again, and the boxes in
+//! them come back from the push that does.
 
 use super::nolock::NolockBox;
 use crate::bindings;
@@ -19,9 +19,12 @@ use core::{
         NonNull, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    cpu::nr_cpu_ids,
+    prelude::*, //
+};
 
-/// Which of the numbers says what cell is the topmost that is full; zero when none is.
+/// Which of the numbers says how many cells are full, as far as is known.
 const TOP: usize = 0;
 
 /// Up to `N` boxes on each CPU.
@@ -52,23 +55,27 @@ impl<T, const N: usize> PerCpuStack<T, N> {
     }
 
     /// The last box that was pushed on this CPU. `None` when there is none, and sometimes when another
-    /// context comes between.
+    /// context has come between.
     ///
     /// Context: any.
     #[inline(always)]
     pub fn pop(&self) -> Option<NolockBox<T>> {
         // SAFETY: By the type invariant it is allocated.
-        let top = unsafe { bindings::this_cpu_read_u64::<TOP>(self.0) };
-        if top == 0 {
-            return None;
+        let mut top = unsafe { bindings::this_cpu_read_u64::<TOP>(self.0) };
+        while top != 0 {
+            // INVARIANT: Zero; and a number that is less than one of at most `N`.
+            // SAFETY: By the type invariant `top` is at most `N`, whichever CPU's it was.
+            let popped = unsafe {
+                let popped = bindings::this_cpu_xchg_u64(self.cell(top), 0);
+                top = top.wrapping_sub(1);
+                bindings::this_cpu_write_u64::<TOP>(self.0, top);
+                Self::content(popped)
+            };
+            if popped.is_some() {
+                return popped;
+            }
         }
-        // INVARIANT: Zero; and a number that is less than one of at most `N`.
-        // SAFETY: By the type invariant `top` is at most `N`, whichever CPU's it is.
-        unsafe {
-            let popped = bindings::this_cpu_xchg_u64(self.cell(top), 0);
-            bindings::this_cpu_write_u64::<TOP>(self.0, top - 1);
-            Self::content(popped)
-        }
+        None
     }
 
     /// Pushes a box on this CPU. Returns a box that there is no room for: this or another one.
@@ -81,7 +88,7 @@ impl<T, const N: usize> PerCpuStack<T, N> {
         if top >= N as u64 {
             return Some(pushed);
         }
-        let top = top + 1;
+        let top = top.wrapping_add(1);
         let pushed = pushed.into_raw().as_ptr().expose_provenance() as u64;
         // INVARIANT: The pointer has been given up by its box; `top` is at most `N`.
         // SAFETY: `top` is at most `N`.
@@ -111,11 +118,11 @@ impl<T, const N: usize> PerCpuStack<T, N> {
 
 impl<T, const N: usize> Drop for PerCpuStack<T, N> {
     fn drop(&mut self) {
-        for number in 1..=N as u64 {
-            // SAFETY: By the type invariant there are that many; nobody else uses them any more.
-            let take = || unsafe { Self::content(bindings::percpu_take_u64(self.cell(number))) };
-            while let Some(content) = take() {
-                drop(content);
+        for cpu in 0..nr_cpu_ids() {
+            for number in 1..=N as u64 {
+                // SAFETY: By the type invariant there are that many on each CPU; nobody else uses them
+                // any more.
+                drop(unsafe { Self::content(bindings::per_cpu_take_u64(self.cell(number), cpu)) });
             }
         }
         // SAFETY: By the type invariant it is allocated and ours, and it is not used again.

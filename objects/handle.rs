@@ -308,7 +308,7 @@ impl<T: Object> Handle<T> {
         unsafe { ENGINE.get() }.stats().counts.inc::<RELEASED>();
         // SAFETY: By the safety requirement; the memory of a handle is a block.
         let block = unsafe { NolockBox::from_raw(handle.cast()) };
-        // SAFETY: The reserve goes after the engine has been drained for the last time.
+        // SAFETY: The reserve goes after the last handle has been drained.
         unsafe { RESERVE.get() }.put_back(block);
     }
 }

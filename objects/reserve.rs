@@ -113,16 +113,16 @@ const KEPT: usize = if cfg!(CONFIG_KASAN) { 0 } else { 32 };
 /// Where the memory of handles comes from, and goes.
 #[pin_data]
 pub(crate) struct Reserve {
-    kept: PerCpuStack<MaybeUninit<Block>, KEPT>,
     #[pin]
     spare: SpareBlocks,
+    kept: PerCpuStack<MaybeUninit<Block>, KEPT>,
 }
 
 impl Reserve {
     pub(crate) fn new(engine: Arc<Alive<Engine>>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            kept: PerCpuStack::new()?,
             spare <- SpareBlocks::new(engine),
+            kept: PerCpuStack::new()?,
         }? Error)
     }
 

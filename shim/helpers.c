@@ -142,18 +142,10 @@ u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number)
 	return this_cpu_xchg(*percpu_u64(numbers), number);
 }
 
-/* Any that is not zero, and leaves zero in its place; zero when there is none. */
-u64 kptr_defer_helper_percpu_take_u64(unsigned long numbers)
+/* Leaves zero in its place. */
+u64 kptr_defer_helper_per_cpu_take_u64(unsigned long numbers, unsigned int cpu)
 {
-	u64 taken = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		taken = xchg(per_cpu_ptr(percpu_u64(numbers), cpu), 0);
-		if (taken)
-			break;
-	}
-	return taken;
+	return cpu_possible(cpu) ? xchg(per_cpu_ptr(percpu_u64(numbers), cpu), 0) : 0;
 }
 
 u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers)

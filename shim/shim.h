@@ -103,7 +103,7 @@ void kptr_defer_helper_this_cpu_inc_u64(unsigned long numbers);
 void kptr_defer_helper_this_cpu_write_u64(unsigned long numbers, u64 number);
 u64 kptr_defer_helper_this_cpu_read_u64(unsigned long numbers);
 u64 kptr_defer_helper_this_cpu_xchg_u64(unsigned long numbers, u64 number);
-u64 kptr_defer_helper_percpu_take_u64(unsigned long numbers);
+u64 kptr_defer_helper_per_cpu_take_u64(unsigned long numbers, unsigned int cpu);
 u64 kptr_defer_helper_percpu_sum_u64(unsigned long numbers);
 bool kptr_defer_helper_task_is_dead(struct task_struct *task);
 bool kptr_defer_helper_cgroup_tryget(struct cgroup *cgroup);

@@ -13,6 +13,7 @@ pub use core::{
     fmt, //
 };
 
+pub mod cpu;
 pub mod error;
 pub mod shadow;
 pub mod sync;

@@ -6,7 +6,10 @@
 //! goes.
 
 use crate::{
-    bpf::Bpf,
+    bpf::{
+        missed,
+        Bpf, //
+    },
     check,
     ktap::{
         note,
@@ -52,23 +55,23 @@ fn kept() -> Outcome {
         Ok::<_, crate::ktap::Stop>(blocks)
     };
 
+    // Now and then the kernel refuses, and there is memory from elsewhere.
+    let about = |number: u64, expected: u64| number.abs_diff(expected) <= HANDLES / 10;
+
     let all = on_cpu(0, || {
         bpf.call("all_at_once", &mut [])?;
         now()
     })?;
-    check!(all.objects == HANDLES);
-    check!(all.freed == HANDLES - kept);
+    check!(about(all.objects, HANDLES));
+    check!(about(all.freed, HANDLES - kept));
 
     let one_by_one = on_cpu(0, || {
         bpf.call("one_by_one", &mut [])?;
         now()
     })?;
-    let (allocated, freed) = (
-        one_by_one.objects - all.objects,
-        one_by_one.freed - all.freed,
-    );
-    check!(allocated == if kept == 0 { HANDLES } else { 0 });
-    check!(freed == allocated);
+    let expected = if kept == 0 { HANDLES } else { 0 };
+    check!(about(one_by_one.objects - all.objects, expected));
+    check!(about(one_by_one.freed - all.freed, expected));
 
     let counted = bpf.counted()?;
     check!(counted.acquired == 2 * HANDLES);
@@ -76,7 +79,8 @@ fn kept() -> Outcome {
     module.settled()?;
     module.unload()?;
     let end = now()?;
+    let missed = missed("freed");
     drop(links);
-    check!(end.objects - end.freed == 0);
+    check!(end.objects - end.freed <= missed, "missed={missed}");
     Ok(())
 }

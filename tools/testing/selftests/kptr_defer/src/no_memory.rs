@@ -90,6 +90,8 @@ impl Drop for NoMemory {
 }
 
 fn no_memory() -> Outcome {
+    // What is kept from the tests before it stays.
+    not_built_in("kptr_defer")?;
     let module = KptrDefer::load("")?;
     let bpf = Bpf::load("no_memory", &["hold", "acquire", "release"])?;
     bpf.program("hold")?.test_run(ProgramInput::default())?;
@@ -108,19 +110,22 @@ fn no_memory() -> Outcome {
         spare.acquire_failed,
         NoMemory::refused()?
     ));
-    check!(spare.acquired_in_nmi == SPARE_BLOCKS);
+    // Where two CPUs come to the same slot at once one gives back what it has taken, and that may serve
+    // again.
+    let live = |counted: &Counted| counted.acquired - counted.released;
+    check!(spare.acquired_in_nmi >= SPARE_BLOCKS);
+    check!(live(&spare) <= live(&held) + SPARE_BLOCKS);
     check!(spare.acquire_failed > 0);
     check!(NoMemory::refused()? >= SPARE_BLOCKS + spare.acquire_failed);
 
     run_on_ipis(&acquire)?;
     let none = bpf.counted()?;
     check!(none.nmi > spare.nmi);
-    // Where two CPUs come to the same slot at once one gives back what it has taken, and that may serve
-    // again.
-    let live = |counted: &Counted| counted.acquired - counted.released;
     check!(live(&none) <= live(&held) + SPARE_BLOCKS);
     check!(none.acquire_failed > spare.acquire_failed);
-    check!(Stats::read()?.get("handles_live")? == live(&none));
+    eventually("what was given back is drained", || {
+        Ok(Stats::read()?.get("handles_live")? == live(&none))
+    })?;
 
     run_on_ipis(&bpf.program("release")?)?;
     let released = bpf.counted()?;
@@ -138,7 +143,7 @@ fn no_memory() -> Outcome {
     let kept = bpf.counted()?;
     drop(bpf);
     note(format!("acquired_in_nmi={}", kept.acquired_in_nmi));
-    check!(kept.acquired_in_nmi <= KEPT_BLOCKS * u64::from(cpus()));
+    check!(live(&kept) <= KEPT_BLOCKS * u64::from(cpus()));
     check!((kept.acquired_in_nmi > 0) != has_kasan()?);
     module.settled()?;
     drop(no_memory);
