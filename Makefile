@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench vm sweep torture model audit clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rustfmt clean distclean help
 
 all: modules
 
@@ -35,6 +35,9 @@ selftest:	## the kselftest
 
 bench:	## what it costs, in instructions: Documentation/cost.md
 	$(Q)scripts/in-vm bench $(if $(KEEP),,Documentation)
+
+speed:	## how long the demo takes, from nothing and again, and the kselftest
+	$(Q)bench/speed
 
 ## Checking it
 check:	## every test there is

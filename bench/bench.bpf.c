@@ -151,6 +151,52 @@ MEASURE(task_floor, struct kptr_defer_bench_task *, kptr_defer_bench_task_acquir
 MEASURE(task_plain, struct kptr_defer_bench_task *, kptr_defer_bench_task_acquire(CURRENT),
 	kptr_defer_bench_task_release(it))
 
+/* Many at once, so that the CPU keeps no more memory when the rest is given back. */
+#define AT_ONCE 256U
+#define TIMED 100U
+
+struct many {
+	struct kptr_defer_task __kptr *handle;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, AT_ONCE);
+	__type(key, u32);
+	__type(value, struct many);
+} many_at_once SEC(".maps");
+
+static __always_inline struct kptr_defer_task *exchange(u32 key, struct kptr_defer_task *handle)
+{
+	struct many *value = bpf_map_lookup_elem(&many_at_once, &key);
+
+	return value ? bpf_kptr_xchg(&value->handle, handle) : handle;
+}
+
+static __always_inline struct kptr_defer_task *one_of_many(u32 round)
+{
+	struct kptr_defer_task *handle;
+	u32 key;
+
+	if (!round) {
+		bpf_for(key, 0, AT_ONCE) {
+			handle = bpf_kptr_defer_task_acquire(CURRENT);
+			if (handle)
+				handle = exchange(key, handle);
+			if (handle)
+				bpf_kptr_defer_task_release(handle);
+		}
+		bpf_for(key, TIMED, AT_ONCE) {
+			handle = exchange(key, NULL);
+			if (handle)
+				bpf_kptr_defer_task_release(handle);
+		}
+	}
+	return exchange(round, NULL);
+}
+
+MEASURE(task_of_many, struct kptr_defer_task *, one_of_many(round), bpf_kptr_defer_task_release(it))
+
 MEASURE(object, struct kptr_defer_bench_object *, kptr_defer_bench_object_take(),
 	kptr_defer_bench_object_drop(it))
 MEASURE(object_floor, struct kptr_defer_bench_object *, kptr_defer_bench_object_take(),

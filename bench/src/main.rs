@@ -94,7 +94,9 @@ fn drops(bench: &Bench) -> Result<()> {
     }
 
     let following = |program| Ok::<_, Box<dyn std::error::Error>>(process(program)?.following);
-    instructions("plain_drop", following("task")?, following("task_plain")?);
+    let plain = following("task_plain")?;
+    instructions("plain_drop", following("task")?, plain);
+    instructions("plain_drop_of_many", following("task_of_many")?, plain);
     let pair = following("pair")?;
     instructions("acquire_release", pair, following("pair_floor")?);
     instructions("acquire_release_plain", pair, following("pair_plain")?);

@@ -26,6 +26,7 @@ const LINK: &str = "`llist_add()`, `irq_work_queue()`";
 const LINK_NEXT: &str = "`llist_add()`";
 const LOOP: &str = "a loop over the list";
 const BUDGET: &str = "a queue of `budget` drops";
+const BOOT: &str = "a boot of the same machine";
 const PER_CPU: &str = "a queue on each CPU";
 
 /// All of them.
@@ -73,6 +74,12 @@ pub(crate) const TABLES: &[Table] = &[
                 "a task handle",
                 "put and free of the same handle in C",
                 Aim::More(5.0),
+            ),
+            figure(
+                "plain_drop_of_many",
+                "the same, with 32 handles' memory kept already",
+                "the same",
+                Aim::None,
             ),
             figure(
                 "acquire_release",
@@ -244,6 +251,19 @@ pub(crate) const TABLES: &[Table] = &[
                 "how often perf samples",
                 Aim::None,
             ),
+        ],
+    },
+    Table {
+        name: "speed",
+        figures: &[
+            figure(
+                "demo_from_nothing",
+                "`make demo` from nothing",
+                "`make demo` again",
+                Aim::None,
+            ),
+            figure("demo_again", "`make demo` again", BOOT, Aim::None),
+            figure("selftest", "`make selftest ROUNDS=20`", BOOT, Aim::None),
         ],
     },
 ];
