@@ -143,21 +143,16 @@ impl Event {
     ///
     /// That it opens does not mean that it interrupts: ask [`cycles_interrupt`] first.
     pub fn cycles(scope: Scope, period: u64) -> Result<Event> {
-        open(
-            perf_event_attr {
-                type_: PERF_TYPE_HARDWARE,
-                config: PERF_COUNT_HW_CPU_CYCLES.into(),
-                ..sampling_every(period)
-            },
-            scope,
-        )
-        .map_err(|err| match err.raw_os_error() {
-            Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL) => Error::Absent(format!(
-                "no PMU cycles: perf_event_open says '{err}'. \
-                 A virtual machine has them only under KVM with a vPMU"
-            )),
-            _ => refused("PMU cycles", &err),
-        })
+        cycles(scope, sampling_every(period))
+    }
+
+    /// Interrupts about so many times in a second of a busy CPU: the kernel adapts the period.
+    ///
+    /// [`Error::Absent`] also if that is more than `kernel.perf_event_max_sample_rate`.
+    pub fn cycles_at(scope: Scope, hertz: u64) -> Result<Event> {
+        let mut attr = sampling_every(hertz);
+        attr.set_freq(1);
+        cycles(scope, attr)
     }
 
     /// Interrupts whenever the kernel is about to execute the instruction at `address`.
@@ -321,6 +316,21 @@ fn text_symbol(line: &str, name: &str) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(address, 16).ok()
+}
+
+fn cycles(scope: Scope, sampling: perf_event_attr) -> Result<Event> {
+    let attr = perf_event_attr {
+        type_: PERF_TYPE_HARDWARE,
+        config: PERF_COUNT_HW_CPU_CYCLES.into(),
+        ..sampling
+    };
+    open(attr, scope).map_err(|err| match err.raw_os_error() {
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL) => Error::Absent(format!(
+            "no PMU cycles: perf_event_open says '{err}'. \
+             A virtual machine has them only under KVM with a vPMU"
+        )),
+        _ => refused("PMU cycles", &err),
+    })
 }
 
 /// With the one length that x86 takes for instructions.
