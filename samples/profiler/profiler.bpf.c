@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Samples whatever task runs, and remembers the last few tasks of each CPU and
- * of each command. Whoever drops off the end is given back right here, in the
- * NMI: by then the task has often exited, and the reference was the last one.
+ * sample() samples whatever task runs, and remembers the last few tasks of each
+ * CPU and of each command. Whoever drops off the end is given back right there,
+ * in the NMI: by then the task has often exited, and the reference was the last
+ * one.
+ *
+ * look() tells what the tasks of a command are doing, or that they have exited.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -10,9 +13,12 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+extern void bpf_rcu_read_lock(void) __ksym;
+extern void bpf_rcu_read_unlock(void) __ksym;
+
 #define TASK_COMM_LEN 16
 #define REMEMBERED 4
-#define COMMANDS 1024
+#define COMMANDS 4096
 
 /* Different tasks, the one that was seen last comes first. */
 struct recent {
@@ -31,11 +37,25 @@ struct command_name {
 /* The same order as in sampling.rs. */
 enum counted {
 	COUNT_SAMPLES,
+	COUNT_WITHOUT_COMMAND,
 	COUNT_ACQUIRED,
 	COUNT_NOT_ACQUIRED,
 	COUNT_DROPS,
 	COUNT_LAST_REFERENCES,
 	NR_COUNTS,
+};
+
+/* What sampling.rs asks and is told, in this form. */
+struct look {
+	struct command_name name;
+	/* Handles that had to be given back for it. */
+	__u32 dropped;
+	struct seen {
+		__u32 pid;	/* 0: there is no task */
+		__u32 tgid;
+		__u32 state;
+		__u32 exit_state;
+	} tasks[REMEMBERED];
 };
 
 struct {
@@ -147,6 +167,60 @@ int sample(void *ctx)
 	if (command) {
 		__sync_fetch_and_add(&command->samples, 1);
 		remember(&command->recent, task);
+	} else {
+		count(COUNT_WITHOUT_COMMAND);
+	}
+	return 0;
+}
+
+/*
+ * A handle in a map is not to be trusted, an NMI may give it back at any time:
+ * so it is taken out, and put back afterwards.
+ */
+static __always_inline void look_at(struct kptr_defer_task __kptr **place,
+				    struct seen *seen, __u32 *dropped)
+{
+	struct kptr_defer_task *handle = bpf_kptr_xchg(place, NULL);
+	struct task_struct *task;
+
+	if (!handle)
+		return;
+	bpf_rcu_read_lock();
+	task = bpf_kptr_defer_task_get(handle);
+	seen->pid = task->pid;
+	seen->tgid = task->tgid;
+	seen->state = task->__state;
+	seen->exit_state = task->exit_state;
+	bpf_rcu_read_unlock();
+
+	handle = bpf_kptr_xchg(place, handle);
+	/* An NMI has put a handle there meanwhile, which is the newer one. */
+	if (handle)
+		handle = bpf_kptr_xchg(place, handle);
+	if (handle) {
+		bpf_kptr_defer_task_release(handle);
+		*dropped += 1;
+	}
+}
+
+SEC("syscall")
+int look(struct look *look)
+{
+	struct command_name name = look->name;
+	struct command *command;
+	int i;
+
+	command = bpf_map_lookup_elem(&commands, &name);
+	if (!command)
+		return 0;
+#pragma clang loop unroll(full)
+	for (i = 0; i < REMEMBERED; i++) {
+		struct seen seen = {};
+		__u32 dropped = 0;
+
+		look_at(&command->recent.task[i], &seen, &dropped);
+		look->tasks[i] = seen;
+		look->dropped += dropped;
 	}
 	return 0;
 }

@@ -7,9 +7,10 @@
 //! program's own counts against the module's: not one reference may have got lost.
 
 use std::{
-    env, fmt, fs,
+    env,
+    error::Error,
+    fmt, io,
     process::ExitCode,
-    thread,
     time::{
         Duration,
         Instant, //
@@ -17,77 +18,64 @@ use std::{
 };
 
 mod module;
+mod options;
+mod rights;
 mod sampling;
+mod show;
+mod snapshot;
+mod stop;
+mod view;
 mod workload;
 
 use module::Stats;
-use sampling::{
-    Counts,
-    Profile, //
+use options::{
+    Options,
+    USAGE, //
 };
+use sampling::{
+    Profile,
+    Source, //
+};
+use show::Show;
+use snapshot::{
+    Snapshot,
+    Summary, //
+};
+use stop::Stop;
 use workload::Workload;
 
-const USAGE: &str = "\
-usage: profiler [--seconds N] [--workload] [--at-least DROPS]
-
-Samples all CPUs for N seconds (5) with the kernel module kptr_defer and shows
-which commands ran.
-
-  --workload          let processes come and go meanwhile
-  --at-least DROPS    go on until so many references were given back in NMI (1),
-                      and fail if that takes more than a minute longer";
-
+const STEP: Duration = Duration::from_secs(1);
 /// How much longer than asked for it samples if there were too few drops.
 const EXTENSION: Duration = Duration::from_secs(60);
-
 /// How long all handles may take to be dropped once the maps are closed.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(20);
-/// How many commands are shown.
-const TOP: usize = 12;
 
 /// What is said to the user when this cannot go on.
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-struct Options {
-    duration: Duration,
-    workload: bool,
-    at_least: u64,
-}
-
-impl Options {
-    fn from_args() -> std::result::Result<Options, lexopt::Error> {
-        use lexopt::prelude::*;
-
-        let mut options = Options {
-            duration: Duration::from_secs(5),
-            workload: false,
-            at_least: 1,
-        };
-        let mut args = lexopt::Parser::from_env();
-        while let Some(arg) = args.next()? {
-            match arg {
-                Long("seconds") => options.duration = Duration::from_secs(args.value()?.parse()?),
-                Long("workload") => options.workload = true,
-                Long("at-least") => options.at_least = args.value()?.parse()?,
-                _ => return Err(arg.unexpected()),
-            }
-        }
-        Ok(options)
-    }
+/// Something that the user can do something about.
+pub(crate) fn problem(what: impl fmt::Display, remedy: impl fmt::Display) -> Box<dyn Error> {
+    format!("{what}\n{remedy}").into()
 }
 
 fn main() -> ExitCode {
     workload::be_part();
-    let options = match Options::from_args() {
+    let options = match Options::from_args(lexopt::Parser::from_env()) {
         Ok(options) => options,
         Err(err) => {
-            eprintln!("profiler: {err}\n{USAGE}");
+            eprintln!("profiler: {err}\nSee: profiler --help");
             return ExitCode::from(2);
         }
     };
+    if options.help {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     match run(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Nobody reads on, as of `profiler | head`.
+        Err(err) if is_broken_pipe(&*err) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("profiler: {err}");
             ExitCode::FAILURE
@@ -95,214 +83,66 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<bool> {
-    // SAFETY: Takes nothing, returns a number.
-    if unsafe { libc::geteuid() } != 0 {
-        return Err("needs root: it loads BPF programs and opens perf events for all tasks".into());
-    }
-    let before = Stats::read()?;
-    if before.handles_live != 0 {
-        return Err(format!(
-            "{} handles of other BPF programs are live: their drops could not be told from ours. \
-             Stop those programs first",
-            before.handles_live
-        )
-        .into());
-    }
+fn is_broken_pipe(err: &(dyn Error + 'static)) -> bool {
+    err.downcast_ref::<io::Error>()
+        .is_some_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
+}
 
+fn run(options: &Options) -> Result<bool> {
+    rights::check()?;
+    rights::raise_open_files()?;
+    let before = Stats::of_idle_module()?;
+    let source = Source::choose(options)?;
     let profile = Profile::load()?;
-    let source = profile.attach()?;
-    let source_name = source.name();
-    println!("sampling {source}");
+    let stop = Stop::on_signals()?;
+
+    let sampling = profile.sample(&source)?;
     let workload = options.workload.then(Workload::start).transpose()?;
-    watch(&profile, options)?;
-    drop(source);
+    let start = Instant::now();
+    let mut show = Show::begin(options, &source, workload.as_ref())?;
+    watch(&mut show, &profile, &before, start, options, &stop)?;
+    let show = show.close();
+    drop(sampling);
     drop(workload);
 
     // Nothing samples any more: the module's counters stand still until the maps go.
-    let counts = profile.counts()?;
-    let sampled = Stats::read()?.since(&before);
-    println!();
-    print_commands(&profile)?;
+    let last = Snapshot::take(&profile, &before, start.elapsed(), options.top())?;
     drop(profile);
-    let after = settled(&before)?;
-    println!();
-    print_drops(&counts, &sampled, &after);
-    println!();
-    print_latencies(&after);
-
-    let complaints = complaints(options, &counts, &sampled, &after)?;
-    for complaint in &complaints {
-        println!("WRONG: {complaint}");
-    }
-    println!(
-        "\ndemo: kernel={} nmi_source={source_name} nmi_drops={} deferred={} drained={} lost={}",
-        fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
-        counts.drops,
-        after.deferred,
-        after.drained,
-        lost(&counts, &after),
-    );
-    Ok(complaints.is_empty())
+    let after = Stats::when(TEARDOWN_LIMIT, |now| {
+        now.handles_live == 0 && now.drained == now.deferred
+    })?;
+    let summary = Summary::of(&source, last, after.since(&before), options.at_least)?;
+    show.summary(&summary)?;
+    Ok(summary.is_good())
 }
 
-fn watch(profile: &Profile, options: &Options) -> Result<()> {
-    const STEP: Duration = Duration::from_secs(1);
-
-    let start = Instant::now();
+/// Shows what goes on, each second, until it is enough.
+fn watch(
+    show: &mut Show,
+    profile: &Profile,
+    before: &Stats,
+    start: Instant,
+    options: &Options,
+    stop: &Stop,
+) -> Result<()> {
+    let mut step = start;
     loop {
-        let left = options.duration.saturating_sub(start.elapsed());
-        thread::sleep(if left.is_zero() { STEP } else { left.min(STEP) });
-        let counts = profile.counts()?;
-        let elapsed = start.elapsed();
-        println!(
-            "{:4.0} s  {:8} samples  {:8} drops in NMI  {:6} last references  {:4} handles live",
-            elapsed.as_secs_f64(),
-            counts.samples,
-            counts.drops,
-            counts.last_references,
-            Stats::read()?.handles_live,
-        );
-        let enough = elapsed >= options.duration && counts.drops >= options.at_least;
-        if enough || elapsed >= options.duration + EXTENSION {
+        // What takes longer than that is not made up for.
+        step = Instant::now().max(step + STEP);
+        show.wait_until(step, stop)?;
+        if stop.is_requested() {
             return Ok(());
         }
-    }
-}
-
-fn print_commands(profile: &Profile) -> Result<()> {
-    let commands = profile.commands()?;
-    let all: u64 = commands.iter().map(|command| command.samples).sum();
-    println!("top commands by samples");
-    for command in commands.iter().take(TOP) {
-        let share = percent(command.samples, all);
-        println!(
-            "  {:<15} {:>8}  {share:>5.1} %  {}",
-            command.name,
-            command.samples,
-            bar(share, 100.0)
-        );
-    }
-    if let Some(more) = commands.len().checked_sub(TOP + 1) {
-        println!("  and {} more", more + 1);
-    }
-    Ok(())
-}
-
-/// The module's counters once it holds nothing any more.
-fn settled(before: &Stats) -> Result<Stats> {
-    let start = Instant::now();
-    loop {
-        let now = Stats::read()?.since(before);
-        if now.handles_live == 0 && now.drained == now.deferred || start.elapsed() > TEARDOWN_LIMIT
-        {
-            return Ok(now);
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn print_drops(counts: &Counts, sampled: &Stats, after: &Stats) {
-    let teardown = after.deferred + after.inline - sampled.deferred - sampled.inline;
-    println!("drops");
-    let line = |n: u64, what: &dyn fmt::Display| println!("  {n:>8}  {what}");
-    line(
-        counts.drops,
-        &format_args!(
-            "in NMI, by the program ({:.1} %); the module deferred {} of them",
-            percent(counts.drops, counts.acquired),
-            sampled.deferred
-        ),
-    );
-    line(
-        counts.last_references,
-        &"of those were the last reference to a task that had exited",
-    );
-    line(teardown, &"elsewhere, by the teardown of the maps");
-    line(
-        counts.acquired,
-        &format_args!("handles acquired in all, {} refused", counts.not_acquired),
-    );
-    line(after.max_batch, &"in the largest batch");
-}
-
-fn print_latencies(after: &Stats) {
-    println!("from queueing to drop");
-    let most = after.latencies.values().copied().max().unwrap_or(1).max(1);
-    for (&from_ns, &n) in after.latencies.iter().filter(|(_, &n)| n > 0) {
-        println!(
-            "  {:>7} … {:>7}  {:>7}  {}",
-            Nanoseconds(from_ns).to_string(),
-            Nanoseconds(from_ns * 2).to_string(),
-            n,
-            bar(n as f64, most as f64)
-        );
-    }
-}
-
-/// References that were taken and never given back, by both counts.
-fn lost(counts: &Counts, after: &Stats) -> i128 {
-    i128::from(counts.acquired) - i128::from(after.inline) - i128::from(after.drained)
-}
-
-fn complaints(
-    options: &Options,
-    counts: &Counts,
-    sampled: &Stats,
-    after: &Stats,
-) -> Result<Vec<String>> {
-    let mut complaints = Vec::new();
-    if counts.drops < options.at_least {
-        complaints.push(format!(
-            "{} drops in NMI, of at least {}",
-            counts.drops, options.at_least
-        ));
-    }
-    // What `in_nmi()` said in the module about each of them.
-    if module::defer_when()? == "nmi" && sampled.deferred != counts.drops {
-        complaints.push(format!(
-            "the program dropped {} in what should be NMI, the module deferred {}",
-            counts.drops, sampled.deferred
-        ));
-    }
-    if after.deferred != after.drained {
-        complaints.push(format!(
-            "{} drops deferred, {} drained",
-            after.deferred, after.drained
-        ));
-    }
-    if after.handles_live != 0 {
-        complaints.push(format!("{} handles are still live", after.handles_live));
-    }
-    if lost(counts, after) != 0 {
-        complaints.push(format!(
-            "{} handles acquired, {} dropped",
-            counts.acquired,
-            after.inline + after.drained
-        ));
-    }
-    Ok(complaints)
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
-}
-
-fn bar(part: f64, whole: f64) -> String {
-    const WIDTH: f64 = 40.0;
-
-    "#".repeat((part / whole * WIDTH).ceil() as usize)
-}
-
-struct Nanoseconds(u64);
-
-impl fmt::Display for Nanoseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ns @ 0..1_000 => write!(f, "{ns} ns"),
-            ns @ 1_000..1_000_000 => write!(f, "{} µs", ns / 1_000),
-            ns @ 1_000_000..1_000_000_000 => write!(f, "{} ms", ns / 1_000_000),
-            ns => write!(f, "{} s", ns / 1_000_000_000),
+        let elapsed = start.elapsed();
+        let snapshot = Snapshot::take(profile, before, elapsed, show.top(options))?;
+        let drops = snapshot.counts.drops;
+        show.progress(snapshot)?;
+        let Some(duration) = options.duration else {
+            continue;
+        };
+        let enough = elapsed >= duration && drops >= options.at_least;
+        if enough || elapsed >= duration + EXTENSION {
+            return Ok(());
         }
     }
 }

@@ -2,17 +2,28 @@
 
 //! What the module tells about itself.
 
-use crate::Result;
+use crate::{
+    problem,
+    Result, //
+};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    fs,
-    path::Path, //
+    fs, io,
+    path::Path,
+    thread,
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
+const MODULE: &str = "/sys/module/kptr_defer";
+const DEBUGFS: &str = "/sys/kernel/debug";
 const STATS: &str = "/sys/kernel/debug/kptr_defer/stats";
 
 /// The counters in debugfs that matter here.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize)]
 pub(crate) struct Stats {
     pub(crate) inline: u64,
     pub(crate) deferred: u64,
@@ -20,18 +31,50 @@ pub(crate) struct Stats {
     pub(crate) max_batch: u64,
     pub(crate) handles_live: u64,
     /// How many drops took so many nanoseconds and up to twice that.
+    #[serde(rename = "latency_ns")]
     pub(crate) latencies: BTreeMap<u64, u64>,
 }
 
 impl Stats {
     pub(crate) fn read() -> Result<Stats> {
-        if !Path::new("/sys/module/kptr_defer").exists() {
-            return Err("the module is not loaded: insmod kptr_defer.ko".into());
+        if !Path::new(MODULE).exists() {
+            return Err(problem(
+                "the kernel module kptr_defer is not loaded",
+                "Load it: make && sudo insmod kptr_defer.ko, or modprobe kptr_defer where it is installed.",
+            ));
         }
-        let text = fs::read_to_string(STATS).map_err(|err| {
-            format!("cannot read {STATS}: {err} (mount -t debugfs none /sys/kernel/debug)")
-        })?;
-        Ok(Stats::parse(&text))
+        match fs::read_to_string(STATS) {
+            Ok(text) => Ok(Stats::parse(&text)),
+            Err(err) => Err(unreadable(&err)),
+        }
+    }
+
+    /// The counters of the module while nobody holds a handle: others' could not be told from ours.
+    pub(crate) fn of_idle_module() -> Result<Stats> {
+        // What a program has just let go of takes a moment.
+        let stats = Stats::when(Duration::from_secs(2), |stats| stats.handles_live == 0)?;
+        if stats.handles_live == 0 {
+            return Ok(stats);
+        }
+        Err(problem(
+            format!(
+                "other BPF programs hold {} handles: their drops could not be told from the profiler's",
+                stats.handles_live
+            ),
+            "Stop those programs first: `bpftool map` tells who they are.",
+        ))
+    }
+
+    /// The counters once they are as wished, or when that has taken too long.
+    pub(crate) fn when(patience: Duration, wished: impl Fn(&Stats) -> bool) -> Result<Stats> {
+        let start = Instant::now();
+        loop {
+            let stats = Stats::read()?;
+            if wished(&stats) || start.elapsed() > patience {
+                return Ok(stats);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Lines of names and values; those not known here are for others.
@@ -73,11 +116,51 @@ impl Stats {
         }
         self
     }
+
+    /// What this part of the drops waited less than, in nanoseconds; 0 if there were none.
+    pub(crate) fn waited_less_than(&self, part: f64) -> u64 {
+        let all: u64 = self.latencies.values().sum();
+        let mut seen = 0;
+        for (from_ns, n) in &self.latencies {
+            seen += n;
+            if *n > 0 && seen as f64 >= part * all as f64 {
+                return 2 * from_ns;
+            }
+        }
+        0
+    }
+}
+
+/// Why a module that is loaded has no counters to read.
+fn unreadable(err: &io::Error) -> Box<dyn std::error::Error> {
+    if err.kind() == io::ErrorKind::NotFound && !has_debugfs() {
+        return problem(
+            "debugfs is not mounted, where the module's counters are",
+            format!("Mount it: mount -t debugfs debugfs {DEBUGFS}"),
+        );
+    }
+    problem(
+        format!("cannot read {STATS}: {err}"),
+        match err.kind() {
+            io::ErrorKind::NotFound => {
+                "That module is not of this profiler's version: make both from one source tree."
+            }
+            _ => "It is for root, and not there when the kernel is locked down: sudo profiler",
+        },
+    )
+}
+
+fn has_debugfs() -> bool {
+    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| {
+        mounts
+            .lines()
+            .any(|mount| mount.split(' ').nth(1) == Some(DEBUGFS))
+    })
 }
 
 /// In which contexts the module defers.
 pub(crate) fn defer_when() -> Result<String> {
-    let when = fs::read_to_string("/sys/module/kptr_defer/parameters/defer_when")?;
+    let when = fs::read_to_string(format!("{MODULE}/parameters/defer_when"))?;
     Ok(when.trim().to_owned())
 }
 
@@ -96,5 +179,15 @@ mod tests {
         assert_eq!((since.inline, since.deferred, since.drained), (2, 10, 11));
         assert_eq!((since.max_batch, since.handles_live), (7, 2));
         assert_eq!(Vec::from_iter(since.latencies), [(1024, 2), (2048, 1)]);
+    }
+
+    #[test]
+    fn latencies() {
+        let stats =
+            Stats::parse("latency_ns_1 0\nlatency_ns_2 98\nlatency_ns_4 1\nlatency_ns_8 1\n");
+        assert_eq!(stats.waited_less_than(0.5), 4);
+        assert_eq!(stats.waited_less_than(0.99), 8);
+        assert_eq!(stats.waited_less_than(1.0), 16);
+        assert_eq!(Stats::default().waited_less_than(0.5), 0);
     }
 }

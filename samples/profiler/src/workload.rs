@@ -11,6 +11,7 @@ use crate::Result;
 use std::{
     env,
     ffi::CStr,
+    fmt,
     fs::{
         self,
         File, //
@@ -62,11 +63,17 @@ impl Workload {
                 .spawn()?;
             workload.shells.push(shell);
         }
-        println!(
-            "workload: {} shells that fork, execute and exit",
-            workload.shells.len()
-        );
         Ok(workload)
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} shells that fork, execute and exit",
+            self.shells.len()
+        )
     }
 }
 
