@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt clean distclean help
 
 all: modules
 
@@ -61,12 +61,15 @@ clippy:	## the kernel's lints for Rust; any warning fails
 rustdoc:	## the documentation of the Rust sources, under build/
 	$(Q)scripts/build rustdoc
 
+rust-analyzer:	## rust-project.json, by which rust-analyzer finds its way
+	$(Q)scripts/build rust-analyzer
+
 rustfmt:	## formats the Rust sources
 	$(Q)scripts/build rustfmt
 
 ## Cleaning up
 clean:	## removes all that was built
-	$(Q)rm -rf build kptr_defer.ko kptr_defer_guard.ko
+	$(Q)rm -rf build rust-project.json kptr_defer.ko kptr_defer_guard.ko
 
 distclean: clean	## also removes the cache: tool chain, kernels, metadata
 	$(Q)scripts/build forget-cache
@@ -84,6 +87,7 @@ help:	## this
 	@echo '                      default the newest. Or one that is built here: debug (x86'
 	@echo '                      with KASAN, lockdep, CFI), arm64 (its PMU interrupts in'
 	@echo '                      NMI), in-tree (kptr_defer built in)'
+	@echo '  CLIPPY=1            make builds the modules with the lints for Rust'
 	@echo '  KEEP=1              make bench leaves Documentation/ as it is'
 	@echo '  SMP=<n>             processors of the virtual machine (2)'
 	@echo '  KPTR_DEFER_CACHE=   where tool chain and kernels are kept'
