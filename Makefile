@@ -36,7 +36,7 @@ selftest:	## the kselftest
 bench:	## what it costs, in instructions: Documentation/cost.md
 	$(Q)scripts/in-vm bench $(if $(KEEP),,Documentation)
 
-speed:	## how long the demo takes, from nothing and again, and the kselftest
+speed:	## how long the demo takes, from nothing and again
 	$(Q)bench/speed
 
 ## Checking it
