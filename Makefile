@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt upstream clean distclean help
 
 all: modules
 
@@ -66,6 +66,10 @@ rust-analyzer:	## rust-project.json, by which rust-analyzer finds its way
 
 rustfmt:	## formats the Rust sources
 	$(Q)scripts/build rustfmt
+
+## For the kernel itself
+upstream:	## kernel patches: irq_work, llist, last references
+	$(Q)upstream/series
 
 ## Cleaning up
 clean:	## removes all that was built
