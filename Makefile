@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt upstream clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt upstream upstream-test clean distclean help
 
 all: modules
 
@@ -70,6 +70,9 @@ rustfmt:	## formats the Rust sources
 ## For the kernel itself
 upstream:	## kernel patches: irq_work, llist, last references
 	$(Q)upstream/series
+
+upstream-test:	## builds a kernel with them, and tests it: 20 minutes
+	$(Q)tests/upstream/kernel
 
 ## Cleaning up
 clean:	## removes all that was built
