@@ -6,7 +6,7 @@ Q := $(if $(V),,@)
 
 export KPTR_DEFER_CACHE KPTR_DEFER_MIRROR V
 
-.PHONY: all modules install deb rust-metadata demo check selftest bench speed vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt upstream upstream-test clean distclean help
+.PHONY: all modules install deb rust-metadata demo check selftest bench speed watch vm sweep torture model audit clippy rustdoc rust-analyzer rustfmt upstream upstream-test clean distclean help
 
 all: modules
 
@@ -26,6 +26,9 @@ rust-metadata:	## what Debian's headers lack for building Rust modules
 ## Seeing it work, in a virtual machine
 demo:	## the hole and the guard; a profiler that drops in NMI
 	$(Q)scripts/in-vm demo
+
+watch:	## what the modules count, live, until Ctrl-A X, or TIMES= times
+	$(Q)scripts/in-vm watch
 
 vm:	## a shell in the machine, with the module loaded
 	$(Q)scripts/in-vm shell
