@@ -263,7 +263,6 @@ pub(crate) const TABLES: &[Table] = &[
                 Aim::None,
             ),
             figure("demo_again", "`make demo` again", BOOT, Aim::None),
-            figure("selftest", "`make selftest ROUNDS=20`", BOOT, Aim::None),
         ],
     },
 ];
