@@ -48,7 +48,7 @@ const STEP: Duration = Duration::from_secs(1);
 /// How much longer than asked for it samples if there were too few drops.
 const EXTENSION: Duration = Duration::from_secs(60);
 /// How long all handles may take to be dropped once the maps are closed.
-const TEARDOWN_LIMIT: Duration = Duration::from_secs(20);
+const TEARDOWN_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is said to the user when this cannot go on.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;

@@ -30,7 +30,7 @@ pub(crate) struct Stats {
     pub(crate) drained: u64,
     pub(crate) max_batch: u64,
     pub(crate) handles_live: u64,
-    /// How many drops took so many nanoseconds and up to twice that.
+    /// How often the oldest drop of a batch waited so many nanoseconds and up to twice that.
     #[serde(rename = "latency_ns")]
     pub(crate) latencies: BTreeMap<u64, u64>,
 }

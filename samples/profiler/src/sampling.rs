@@ -287,8 +287,8 @@ fn not_loaded(err: &libbpf_rs::Error, said: &str) -> Box<dyn std::error::Error> 
         format!("cannot load {BPF_OBJECT}: {err}"),
         match err.kind() {
             libbpf_rs::ErrorKind::PermissionDenied => {
-                "BPF programs are not allowed here: in a container it takes CAP_BPF and CAP_PERFMON \
-                 of the host, and /sys/kernel/security/lockdown must not be at confidentiality."
+                "BPF programs are not allowed here: in a container it takes CAP_SYS_ADMIN of the host, \
+                 and /sys/kernel/security/lockdown must not be at confidentiality."
             }
             _ => said.trim_end(),
         },

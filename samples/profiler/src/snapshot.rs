@@ -239,7 +239,7 @@ impl fmt::Display for Summary {
             format_args!("in the largest batch since the module was loaded"),
         )?;
 
-        writeln!(f, "\nfrom queueing to drop")?;
+        writeln!(f, "\nfrom queueing to drop, the oldest of each batch")?;
         let most = after.latencies.values().copied().max().unwrap_or(1).max(1);
         for (&from_ns, &n) in after.latencies.iter().filter(|(_, &n)| n > 0) {
             writeln!(

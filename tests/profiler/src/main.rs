@@ -210,7 +210,7 @@ fn not_loaded(machine: &Machine) -> Result {
 fn not_root(machine: &Machine) -> Result {
     complains(
         machine.profiler("").by_nobody(),
-        "no CAP_BPF, no CAP_PERFMON",
+        "no CAP_SYS_ADMIN",
         "as root",
     )
 }
