@@ -60,7 +60,7 @@ mod tests {
     fn capabilities() {
         let status = "Name:\tprofiler\nCapPrm:\t0000000000000000\nCapEff:\t000000c000000000\n";
         let bpf_and_perfmon = effective_capabilities(status).unwrap();
-        assert_eq!(bpf_and_perfmon, 1 << 38 | 1 << 39);
+        assert_eq!(bpf_and_perfmon, (1 << 38) | (1 << 39));
         assert!(!may_look_up_btf(bpf_and_perfmon));
         assert!(may_look_up_btf(CAP_SYS_ADMIN));
         assert_eq!(effective_capabilities("Name:\tprofiler\n"), None);
