@@ -27,7 +27,7 @@ rust-metadata:	## what Debian's headers lack for building Rust modules
 demo:	## the hole and the guard; a profiler that drops in NMI
 	$(Q)scripts/in-vm demo
 
-watch:	## what the modules count, live, until Ctrl-C, or TIMES= times
+watch:	## what the modules count, live, until Ctrl-C or TIMES= times
 	$(Q)scripts/in-vm watch
 
 vm:	## a shell in the machine, with the module loaded
