@@ -122,12 +122,7 @@ fn interrupts_off(measured: &Measured, file: &Path) -> Result<()> {
             .label(label)
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], color.filled()));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
+    legend(&mut chart)?;
     root.present()?;
     Ok(())
 }
@@ -176,12 +171,18 @@ fn waiting(measured: &Measured, file: &Path) -> Result<()> {
         ))?
         .label("as often as perf samples at most")
         .legend(|(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], RIVAL.filled()));
+    legend(&mut chart)?;
+    root.present()?;
+    Ok(())
+}
+
+/// What each series is.
+fn legend<'a, C: CoordTranslate>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) -> Result<()> {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE)
         .border_style(BLACK)
         .draw()?;
-    root.present()?;
     Ok(())
 }
