@@ -9,6 +9,9 @@
 //! it was read, or the caller has moved to another CPU. Then an empty cell is found below it, and the next
 //! one is looked at; or full ones stay above it, until the number reaches them again, and the boxes in
 //! them come back from the push that does.
+//!
+//! Nothing has to be ordered: a box is popped on the CPU where it was pushed, and what moves a task to
+//! another CPU orders what the task does before and after.
 
 use super::nolock::NolockBox;
 use crate::bindings;
