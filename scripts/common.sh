@@ -81,6 +81,10 @@ usage() {
 # has_value <option> [value...]
 has_value() { [ $# -gt 1 ] || usage "$1 takes a value"; }
 
+# What scripts/vm says when there is nothing to learn from a run.
+# shellcheck disable=SC2034 # for those who take this file in
+emulators_mistake='the emulated processor hit a breakpoint that is no longer there'
+
 # number <name> <value> <least> <most>
 number() {
 	{ [[ $2 =~ ^[0-9]{1,9}$ ]] && [ "$2" -ge "$3" ] && [ "$2" -le "$4" ]; } ||

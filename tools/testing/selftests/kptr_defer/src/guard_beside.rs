@@ -191,7 +191,8 @@ fn livepatched(loaded_first: First, unloaded_first: First) -> Outcome {
     if loaded_first == First::Guard {
         guard = Guard::load("")?;
         // Meanwhile calls come by the guard, each once.
-        let give_back = |stop: &AtomicBool| hit(&bpf, "current", Duration::ZERO, stop);
+        let pause = Duration::from_millis(1);
+        let give_back = |stop: &AtomicBool| hit(&bpf, "current", pause, stop);
         livepatch = alongside(give_back, Livepatch::load)?;
     } else {
         livepatch = Livepatch::load()?;
