@@ -111,6 +111,8 @@ static int handle_nmi(unsigned int type, struct pt_regs *regs)
 	if (!cpumask_test_and_clear_cpu(raw_smp_processor_id(), &awaited) &&
 	    !READ_ONCE(storming))
 		return NMI_DONE;
+	/* It would be too late to queue an irq_work. */
+	WARN_ON_ONCE(cpu_is_offline(raw_smp_processor_id()));
 	in_our_nmi();
 	return NMI_HANDLED;
 }
@@ -134,13 +136,22 @@ static int send_here(void)
 	return -EOPNOTSUPP;
 }
 
-/* The last ones may arrive or not. */
+/*
+ * On into its last instructions and beyond, where the kernel ignores them: see
+ * exc_nmi(). The last ones may arrive or not.
+ */
 static void storm_on(unsigned int cpu, unsigned long end)
 {
+	bool online = true;
+
 	WRITE_ONCE(storming, true);
-	while (cpu_online(cpu) && time_before(jiffies, end)) {
+	while (time_before(jiffies, end)) {
 		__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
 		usleep_range(20, 50);
+		if (online && !cpu_online(cpu)) {
+			online = false;
+			end = jiffies + msecs_to_jiffies(50);
+		}
 	}
 	msleep(20);
 	WRITE_ONCE(storming, false);
