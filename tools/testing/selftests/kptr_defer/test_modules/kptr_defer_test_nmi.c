@@ -137,24 +137,28 @@ static int send_here(void)
 }
 
 /*
- * On into its last instructions and beyond, where the kernel ignores them: see
- * exc_nmi(). The last ones may arrive or not.
+ * And for a while after that: the kernel should ignore those, see exc_nmi(). The last
+ * ones may arrive or not.
  */
-static void storm_on(unsigned int cpu, unsigned long end)
+static bool storm_until_offline(unsigned int cpu, unsigned long end)
 {
-	bool online = true;
+	bool offline = false, was_offline;
 
 	WRITE_ONCE(storming, true);
 	while (time_before(jiffies, end)) {
+		was_offline = offline;
+		offline = was_offline || !cpu_online(cpu);
+		if (offline && !was_offline)
+			end = jiffies + msecs_to_jiffies(50);
+		/* It came back. */
+		if (was_offline && cpu_online(cpu))
+			break;
 		__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
 		usleep_range(20, 50);
-		if (online && !cpu_online(cpu)) {
-			online = false;
-			end = jiffies + msecs_to_jiffies(50);
-		}
 	}
 	msleep(20);
 	WRITE_ONCE(storming, false);
+	return offline;
 }
 
 static int start_source(void)
@@ -253,15 +257,19 @@ static int send_here(void)
 }
 
 /* Until perf takes its counters away from a CPU that goes offline. */
-static void storm_on(unsigned int cpu, unsigned long end)
+static bool storm_until_offline(unsigned int cpu, unsigned long end)
 {
 	struct counter counter;
+	bool offline;
 
 	if (start(&counter, cpu, true))
-		return;
-	while (cpu_online(cpu) && time_before(jiffies, end))
+		return false;
+	do {
 		msleep(20);
+		offline = !cpu_online(cpu);
+	} while (!offline && time_before(jiffies, end));
 	perf_event_release_kernel(counter.event);
+	return offline;
 }
 
 static int start_source(void)
@@ -360,8 +368,7 @@ static int storm_set(void *data, u64 cpu)
 {
 	if (cpu >= nr_cpu_ids)
 		return -EINVAL;
-	storm_on(cpu, jiffies + 10 * HZ);
-	return cpu_online(cpu) ? -ETIMEDOUT : 0;
+	return storm_until_offline(cpu, jiffies + 10 * HZ) ? 0 : -ETIMEDOUT;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(storm_fops, NULL, storm_set, "%llu\n");
 
