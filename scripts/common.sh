@@ -81,10 +81,6 @@ usage() {
 # has_value <option> [value...]
 has_value() { [ $# -gt 1 ] || usage "$1 takes a value"; }
 
-# What scripts/vm says of a run that most likely came to nothing by a mistake of QEMU's.
-# shellcheck disable=SC2034 # for those who take this file in
-emulators_mistake='the emulated processor hit a breakpoint that is no longer there'
-
 # number <name> <value> <least> <most>
 number() {
 	{ [[ $2 =~ ^[0-9]{1,9}$ ]] && [ "$2" -ge "$3" ] && [ "$2" -le "$4" ]; } ||

@@ -11,6 +11,7 @@ use crate::{
         Test, //
     },
     module::{
+        eventually,
         KptrDefer,
         Stats, //
     },
@@ -20,14 +21,7 @@ use crate::{
     },
     workload,
 };
-use std::{
-    fs,
-    thread::sleep,
-    time::{
-        Duration,
-        Instant, //
-    },
-};
+use std::fs;
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -46,18 +40,15 @@ fn dead_task() -> Outcome {
     let bpf = Bpf::load("acquire", &["dead_task"])?;
     let link = bpf.program("dead_task")?.attach()?;
     workload::fork(CHILDREN as u32, || ())?;
-    // The tasks go one RCU grace period later.
-    let start = Instant::now();
-    while bpf.counted()?.acquire_failed < CHILDREN && start.elapsed() < Duration::from_secs(5) {
-        sleep(Duration::from_millis(10));
-    }
+    eventually("the tasks are gone, an RCU grace period later", || {
+        Ok(bpf.counted()?.acquire_failed >= CHILDREN)
+    })?;
     drop(link);
 
     let counted = bpf.counted()?;
     drop(bpf);
     let stats = module.settled()?;
     note(format!("acquire_failed={}", counted.acquire_failed));
-    check!(counted.acquire_failed >= CHILDREN);
     check!(counted.acquired == 0);
     check!(stats.get("acquire_failed")? == counted.acquire_failed);
     check!(stats.get("inline")? + stats.get("deferred")? == 0);
