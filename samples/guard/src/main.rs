@@ -34,7 +34,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const GUARD: &str = "/sys/kernel/debug/kptr_defer/guard";
 
 /// For what the kernel does in its own time.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     match run() {

@@ -52,7 +52,7 @@ impl Stats {
     /// The counters of the module while nobody holds a handle: others' could not be told from ours.
     pub(crate) fn of_idle_module() -> Result<Stats> {
         // What a program has just let go of takes a moment.
-        let stats = Stats::when(Duration::from_secs(2), |stats| stats.handles_live == 0)?;
+        let stats = Stats::when(Duration::from_secs(10), |stats| stats.handles_live == 0)?;
         if stats.handles_live == 0 {
             return Ok(stats);
         }

@@ -498,7 +498,10 @@ fn fate_of_a_task(machine: &Machine) -> Result {
 
 fn two_at_a_time(machine: &Machine) -> Result {
     let mut profiler = Running::start(machine.profiler("--workload"))?;
-    wait_for(|| Ok(profiler.line()?.contains(" handles live").then_some(())))?;
+    wait_for(|| {
+        let line = profiler.line()?;
+        Ok((line.contains(" handles live") && !line.contains(" 0 handles live")).then_some(()))
+    })?;
     complains(
         machine.profiler(""),
         "other BPF programs hold",

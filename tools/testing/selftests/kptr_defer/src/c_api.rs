@@ -93,9 +93,9 @@ fn in_nmi_under_lock(bpf: &Bpf, program: &str, rounds: u64) -> Outcome<Counted> 
         };
         hooks.push(event.attach(&bpf.program(program)?)?);
     }
-    eventually("an NMI has come", || {
+    eventually("something is given back in NMI", || {
         lock(rounds)?;
-        Ok(bpf.counted()?.nmi > 0)
+        Ok(bpf.counted()?.released_in_nmi > 0)
     })?;
     drop(hooks);
     let counted = bpf.counted()?;

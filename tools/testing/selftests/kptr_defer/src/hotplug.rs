@@ -14,7 +14,10 @@ use crate::{
         Stop,
         Test, //
     },
-    module::KptrDefer,
+    module::{
+        eventually,
+        KptrDefer, //
+    },
     nmi::{
         send_ipis,
         storm_until_offline,
@@ -25,8 +28,7 @@ use std::{
     fs,
     io,
     path::Path,
-    thread,
-    time::Duration, //
+    thread, //
 };
 
 const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
@@ -76,8 +78,12 @@ fn offline() -> Outcome {
     let bpf = Bpf::load("contexts", &["from_tp_btf"])?;
     let hook = bpf.program("from_tp_btf")?.attach()?;
     for _ in 0..ROUNDS {
+        let before = bpf.counted()?.nmi;
         let sender = thread::spawn(|| storm_until_offline(1).is_ok());
-        thread::sleep(Duration::from_millis(50));
+        // More NMIs than may be left of the last round.
+        eventually("the storm has begun", || {
+            Ok(sender.is_finished() || bpf.counted()?.nmi > before + 10)
+        })?;
         let offline = Offline::new()?;
         check!(sender.join().unwrap_or(false), "no NMI storm");
         send_ipis(1)?;

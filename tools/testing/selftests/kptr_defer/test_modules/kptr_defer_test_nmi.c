@@ -94,7 +94,7 @@ static void in_our_nmi(void)
 		function();
 }
 
-static const int patience_us = 5 * USEC_PER_SEC;
+static const int patience_us = 20 * USEC_PER_SEC;
 
 #ifdef CONFIG_X86_LOCAL_APIC
 
@@ -368,7 +368,7 @@ static int storm_set(void *data, u64 cpu)
 {
 	if (cpu >= nr_cpu_ids)
 		return -EINVAL;
-	return storm_until_offline(cpu, jiffies + 10 * HZ) ? 0 : -ETIMEDOUT;
+	return storm_until_offline(cpu, jiffies + 60 * HZ) ? 0 : -ETIMEDOUT;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(storm_fops, NULL, storm_set, "%llu\n");
 

@@ -65,7 +65,7 @@ static bool other_drains;
 static atomic_t stopped, left_alone;
 
 /* Emulated CPUs wait for each other, too. */
-#define PATIENCE_NS (2 * NSEC_PER_SEC)
+#define PATIENCE_NS (5 * NSEC_PER_SEC)
 
 /* Any context. */
 static bool comes_to(enum meeting state, enum meeting or)

@@ -262,7 +262,7 @@ impl KernelWrites {
 /// emulated or half-virtualised PMU).
 pub fn cycles_interrupt(cpu: u32) -> Result<()> {
     const PERIOD: u64 = 100_000;
-    const PATIENCE: Duration = Duration::from_millis(300);
+    const PATIENCE: Duration = Duration::from_secs(3);
 
     let event = Event::cycles(Scope::Cpu(cpu), PERIOD)?;
     match interrupts::seen_within(&event.0, cpu, PATIENCE) {
