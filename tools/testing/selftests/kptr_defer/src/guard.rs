@@ -593,7 +593,7 @@ fn memory_cgroups() -> Outcome {
     check!(guard.sum()?.last_refs == 0);
     objects.end()?;
     eventually("memory cgroups are freed", || {
-        Ok(parent.dying_memory_cgroups()? <= dying)
+        Ok(parent.dying_memory_cgroups()? == dying)
     })?;
     drop(bpf);
     watch.all_freed()?;
